@@ -1,0 +1,1 @@
+"""Floor 3: the contestants: world models, policies, planners and their training."""

@@ -1,0 +1,1 @@
+"""Floor 4: boards, submissions and their re-execution."""

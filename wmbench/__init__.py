@@ -1,0 +1,37 @@
+"""wmbench: can a learned world model stand in for the simulator it was learned from?
+
+Importing this package registers every task with Gymnasium and imports neither torch nor a simulator.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from wmbench.registration import register_all, task_card, task_cards
+
+if TYPE_CHECKING:
+    from wmbench.collecting import collect as collect
+    from wmbench.evaluating import evaluate as evaluate
+    from wmbench.runs import run as run
+    from wmbench.training import train as train
+
+__version__ = "0.1.0"
+__all__ = ["collect", "evaluate", "run", "task_card", "task_cards", "train"]
+
+_LAZY = {
+    "collect": "wmbench.collecting",
+    "evaluate": "wmbench.evaluating",
+    "run": "wmbench.runs",
+    "train": "wmbench.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the Python siblings of the commands only when they are used."""
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'wmbench' has no attribute {name!r}")
+
+
+register_all()

@@ -1,0 +1,290 @@
+"""Task and model cards: frozen, validated, JSON-able facts that both simulators of a task obey."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from wmbench.errors import CardError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ID_PATTERN = re.compile(r"^wmbench/(Gym|DMC|MS|[A-Z]\w*)-[A-Z][A-Za-z0-9]*-v\d+$")
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One number of an observation or action vector.
+
+    Attributes:
+        name: Unique within its vector, for example ``"cart_position"``.
+        unit: SI unit, ``"1"`` for pure numbers (cosines, normalised torques).
+        kind: How differences are taken: ``"linear"``; ``"angle"`` (wrapped, radians);
+            ``"quaternion"`` (four neighbouring dimensions, w first, share one rotation).
+        low: Lower bound, None if unbounded. Mandatory for actions.
+        high: Upper bound, None if unbounded. Mandatory for actions.
+    """
+
+    name: str
+    unit: str = "1"
+    kind: Literal["linear", "angle", "quaternion"] = "linear"
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class SuccessRule:
+    """When a step or an episode counts as a success, as a pure function of recorded numbers.
+
+    Attributes:
+        kind: ``"reward"``: this step's reward is at least ``threshold``.
+            ``"return"``: the episode has ended and its undiscounted return is at least ``threshold``.
+            ``"distance"``: the Euclidean norm of the observation dimensions ``dims``
+            (minus ``minus``, if given) is at most ``threshold``.
+            ``"env"``: the environment says so itself; a world model needs a success head.
+        threshold: In the unit of what is compared.
+        source: Where the threshold comes from, so that a reader can check it.
+        dims: Indices into the observation, for ``"distance"``.
+        minus: Indices subtracted from ``dims`` one by one, for ``"distance"``.
+        when: Which steps of an episode decide it: ``"once"`` (any) or ``"end"`` (the last).
+    """
+
+    kind: Literal["reward", "return", "distance", "env"]
+    threshold: float = 0.0
+    source: str = ""
+    dims: tuple[int, ...] = ()
+    minus: tuple[int, ...] = ()
+    when: Literal["once", "end"] = "once"
+
+    def __post_init__(self) -> None:
+        """Refuse a rule that cannot be evaluated."""
+        if self.kind == "distance" and not self.dims:
+            raise CardError("a success rule of kind 'distance' needs the observation indices in dims")
+        if self.minus and len(self.minus) != len(self.dims):
+            raise CardError("a success rule's minus must be as long as its dims")
+        if not self.source:
+            raise CardError("a success rule must name the source of its threshold")
+
+    def __call__(self, reward: Any, returns: Any, observation: Any, ended: Any) -> Any:
+        """Evaluate the rule for a batch of steps; NumPy arrays and torch tensors alike.
+
+        Args:
+            reward: (B,) float64, this step's reward.
+            returns: (B,) float64, sum of the episode's rewards up to and including this step.
+            observation: (B, O) float32, the observation after this step.
+            ended: (B,) bool, terminated or truncated at this step.
+
+        Returns:
+            (B,) bool, success at this step.
+
+        Raises:
+            CardError: The rule is ``"env"``: only the environment or a success head knows.
+        """
+        if self.kind == "reward":
+            return reward >= self.threshold
+        if self.kind == "return":
+            return ended & (returns >= self.threshold)
+        if self.kind == "distance":
+            gap = observation[:, list(self.dims)]
+            if self.minus:
+                gap = gap - observation[:, list(self.minus)]
+            return (gap * gap).sum(-1) <= self.threshold**2
+        raise CardError("a success rule of kind 'env' cannot be computed from observations")
+
+
+@dataclass(frozen=True)
+class TaskCard:
+    """Everything about a task that its two simulators must share.
+
+    Attributes:
+        id: Gymnasium id, ``wmbench/<Suite>-<Task>-v<version>``.
+        suite: ``"gym-mujoco"``, ``"dm-control"``, ``"maniskill"`` or a third party's name.
+        backend_id: The name of the task in its own suite, for example ``"cartpole/swingup"``.
+        simulator: ``"module:Class"`` of the true backend, imported only when it is made.
+        observation: One entry per dimension of the flat float32 state, in order.
+        action: One entry per dimension of the action, in order, with bounds.
+        control_hz: Control steps per second of simulated time.
+        horizon: Steps after which an episode is truncated.
+        terminates: Whether the task itself can end an episode before the horizon.
+        success: The success rule.
+        action_convention: What an action means, for example ``"normalised joint torque"``.
+        action_rule: What happens to finite actions outside the bounds, in both simulators.
+        kwargs: Keyword arguments for the backend.
+        robot: Name of the embodiment.
+        physics: The engine and device that define the true task.
+        reward_range: Lowest and highest possible reward of one step, None where unbounded.
+        pose: How a true simulator is posed from an observation for rendering: joint name to
+            an index into the observation, or to a (sine, cosine) pair of indices. Joints that are
+            not listed stay at their reset value. Empty: predicted states cannot be drawn.
+        tags: Free words for filters.
+        license: SPDX expression of the task's definition and assets.
+        citation: Where the task was introduced.
+        version: Changes whenever reward, observation, horizon or success rule do.
+    """
+
+    id: str
+    suite: str
+    backend_id: str
+    simulator: str
+    observation: tuple[Dimension, ...]
+    action: tuple[Dimension, ...]
+    control_hz: float
+    horizon: int
+    terminates: bool
+    success: SuccessRule
+    action_convention: str
+    action_rule: Literal["clip", "refuse"] = "clip"
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    robot: str = ""
+    physics: str = "mujoco-cpu"
+    reward_range: tuple[float | None, float | None] = (None, None)
+    pose: Mapping[str, int | tuple[int, int]] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    license: str = ""
+    citation: str = ""
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a card that contradicts itself."""
+        if not ID_PATTERN.match(self.id):
+            raise CardError(f"{self.id!r} is no task id: expected wmbench/<Suite>-<Task>-v<N>")
+        if not self.id.endswith(f"-v{self.version}"):
+            raise CardError(f"{self.id}: id and version {self.version} differ")
+        if self.horizon < 1 or not self.control_hz > 0:
+            raise CardError(f"{self.id}: horizon and control_hz must be positive")
+        for what, dims in (("observation", self.observation), ("action", self.action)):
+            names = [d.name for d in dims]
+            if not names or len(set(names)) != len(names):
+                raise CardError(f"{self.id}: {what} dimensions must be named, each name once")
+        for d in self.action:
+            if d.low is None or d.high is None or not -math.inf < d.low < d.high < math.inf:
+                raise CardError(f"{self.id}: action {d.name!r} needs finite bounds, low < high")
+        used = (*self.success.dims, *self.success.minus)
+        if used and max(used) >= len(self.observation):
+            raise CardError(f"{self.id}: the success rule reads observation {max(used)} of {len(self.observation)}")
+
+    @property
+    def name(self) -> str:
+        """The id without namespace and version, for file names: ``"Gym-HalfCheetah"``."""
+        return self.id.removeprefix("wmbench/").rsplit("-v", 1)[0]
+
+    @property
+    def dt(self) -> float:
+        """Seconds of simulated time per control step."""
+        return 1.0 / self.control_hz
+
+    def action_bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper bounds of the action, each (A,) float32."""
+        import numpy as np
+
+        return (
+            np.array([d.low for d in self.action], dtype=np.float32),
+            np.array([d.high for d in self.action], dtype=np.float32),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, readable again by :meth:`from_json`."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TaskCard:
+        """Read a card back from plain data.
+
+        Raises:
+            CardError: A field is missing, unknown or contradictory.
+        """
+        try:
+            values = dict(data)
+            values["observation"] = tuple(Dimension(**d) for d in values["observation"])
+            values["action"] = tuple(Dimension(**d) for d in values["action"])
+            rule = dict(values["success"])
+            rule["dims"], rule["minus"] = tuple(rule.get("dims", ())), tuple(rule.get("minus", ()))
+            values["success"] = SuccessRule(**rule)
+            values["tags"] = tuple(values.get("tags", ()))
+            values["reward_range"] = tuple(values.get("reward_range", (None, None)))
+            values["pose"] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.get("pose", {}).items()}
+            return cls(**values)
+        except (TypeError, KeyError) as error:
+            raise CardError(f"not a task card: {error}") from error
+
+    def digest(self) -> str:
+        """SHA-256 of the card's canonical JSON: two tasks agree if and only if their digests do."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a world model predicts, from what, for whom, and where it may fail.
+
+    Attributes:
+        name: Registered name of the model class, for example ``"ensemble"``.
+        task_ids: Tasks it was fitted to.
+        predicts: Subset of ``{"observation", "observation_std", "reward", "terminated", "success",
+            "uncertainty"}``. What is not listed is absent, never zero.
+        inputs: What the model reads, in words.
+        condition: How the action enters, in words.
+        consumer: What the model is for, in words.
+        risk: The failure to expect first, in words.
+        sources: Where a head the model lacks comes from, for example
+            ``{"terminated": "card"}`` (the task never terminates). Only what is listed is allowed.
+        uncertainty: Names of the uncertainty signals, in the order of preference.
+        termination: How a predicted probability becomes a boolean:
+            ``"threshold"`` (at 0.5) or ``"sample"`` (drawn with the row's key).
+        n_parameters: Trainable numbers.
+        trained_on: Digest of the dataset, ``""`` if none was needed.
+        revision: Version of this model's definition.
+    """
+
+    name: str
+    task_ids: tuple[str, ...]
+    predicts: frozenset[str]
+    inputs: str
+    condition: str
+    consumer: str
+    risk: str
+    sources: Mapping[str, str] = field(default_factory=dict)
+    uncertainty: tuple[str, ...] = ()
+    termination: Literal["threshold", "sample"] = "threshold"
+    n_parameters: int = 0
+    trained_on: str = ""
+    revision: str = "0"
+
+    HEADS = frozenset({"observation", "observation_std", "reward", "terminated", "success", "uncertainty"})
+
+    def __post_init__(self) -> None:
+        """Refuse a card with an unknown head or a blank mandatory field."""
+        if unknown := set(self.predicts) - self.HEADS:
+            raise CardError(f"model {self.name!r}: unknown heads {sorted(unknown)}; known: {sorted(self.HEADS)}")
+        for blank in ("inputs", "condition", "consumer", "risk"):
+            if not getattr(self, blank):
+                raise CardError(f"model {self.name!r}: the card's field {blank!r} must not be empty")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, readable again by :meth:`from_json`."""
+        data = dataclasses.asdict(self)
+        data["predicts"] = sorted(self.predicts)
+        return json.loads(json.dumps(data))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ModelCard:
+        """Read a card back from plain data.
+
+        Raises:
+            CardError: A field is missing, unknown or contradictory.
+        """
+        try:
+            values = dict(data)
+            values["task_ids"] = tuple(values["task_ids"])
+            values["predicts"] = frozenset(values["predicts"])
+            values["uncertainty"] = tuple(values.get("uncertainty", ()))
+            return cls(**values)
+        except (TypeError, KeyError) as error:
+            raise CardError(f"not a model card: {error}") from error
