@@ -1,0 +1,1 @@
+"""One module per command; each is a typed function over logic that Python can call without it."""
