@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from wmbench import registry
 from wmbench.cards import ModelCard, TaskCard
 from wmbench.errors import CardError, CheckpointError, NotRegisteredError
+from wmbench.files import write_atomically, write_json
 from wmbench.registration import shipped_checkpoints, task_card
 
 FORMAT = 1
@@ -27,23 +28,10 @@ KINDS = {"world_model": registry.world_models, "policy": registry.policies}
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".zip"}
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Write JSON atomically: a reader sees the old file or the new one, never half of one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as stream:
-        json.dump(data, stream, indent=1, allow_nan=False)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-
-
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Write tensors atomically as safetensors."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary)
-    with temporary.open("rb") as stream:
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    write_atomically(path, lambda temporary: save_file(plain, temporary))
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
