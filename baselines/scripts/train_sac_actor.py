@@ -1,0 +1,190 @@
+"""Trains the shipped `actor` checkpoints: stable-baselines3 SAC in the true simulator, resumable, with its curve.
+
+Example:
+    python baselines/scripts/train_sac_actor.py --task DMC-CartpoleSwingup --steps 50000 --work runs/sac-cartpole \
+        --out baselines/wmbench_baselines/checkpoints/actor/DMC-CartpoleSwingup-v0
+
+Every `evaluate-every` steps the deterministic actor plays the same validation episodes; the best of these
+snapshots is scored once on separate evaluation episodes and exported. `--export-step N` exports the snapshot
+of step N instead, without training. Snapshots and the replay buffer in the work folder are private scratch
+files of stable-baselines3 (they hold pickles); what is exported is safetensors and JSON alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import stable_baselines3
+import torch
+import tyro
+from rich.console import Console
+from stable_baselines3 import SAC
+from stable_baselines3.common.monitor import Monitor
+
+from wmbench import checkpoints, task_card
+from wmbench.cards import TaskCard
+from wmbench.seeding import episode_seeds
+from wmbench_baselines.actor import Actor, ActorConfig
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to train, for how long, and where to put it.
+
+    Attributes:
+        task: Task id or short name.
+        work: Folder for snapshots, replay buffer and curve; a run found there is continued.
+        out: Folder of the exported checkpoint.
+        steps: Environment steps in all.
+        seed: Root of every seed.
+        hidden: Hidden widths of actor and critics.
+        gamma: Discount.
+        learning_rate: Of all three optimisers (Adam).
+        learning_starts: Uniformly random steps at the beginning.
+        train_freq: Environment steps between updates.
+        gradient_steps: Updates each time.
+        batch_size: Transitions per update.
+        evaluate_every: Steps between snapshots.
+        episodes: Validation episodes per snapshot.
+        final_episodes: Evaluation episodes of the exported one.
+        export_step: Export the snapshot of this step and do not train; 0 trains and exports the best.
+    """
+
+    task: str
+    work: Path
+    out: Path
+    steps: int = 50_000
+    seed: int = 0
+    hidden: tuple[int, ...] = (128, 128)
+    gamma: float = 0.99
+    learning_rate: float = 3e-4
+    learning_starts: int = 1_000
+    train_freq: int = 1
+    gradient_steps: int = 1
+    batch_size: int = 256
+    evaluate_every: int = 5_000
+    episodes: int = 5
+    final_episodes: int = 50
+    export_step: int = 0
+
+
+def actor_of(model: SAC, settings: Settings, card: TaskCard) -> Actor:
+    """Copy the deterministic part of a SAC policy into ours."""
+    actor = Actor(ActorConfig(settings.hidden, "relu"), card)
+    theirs = [m for m in (*model.policy.actor.latent_pi, model.policy.actor.mu) if isinstance(m, torch.nn.Linear)]
+    ours = [m for m in actor.network if isinstance(m, torch.nn.Linear)]
+    for source, target in zip(theirs, ours, strict=True):
+        target.load_state_dict(source.state_dict())
+    return actor.eval()
+
+
+def play(actor: Actor, env: gym.Env[Any, Any], seeds: list[int]) -> dict[str, Any]:
+    """Score the deterministic actor on episodes given by their seeds."""
+    returns, lengths, successes = [], [], []
+    keys = np.zeros(1, np.int64)
+    for seed in seeds:
+        observation, _ = env.reset(seed=seed)
+        total, steps, success, over = 0.0, 0, False, False
+        while not over:
+            action, _ = actor.act(observation[None], None, keys=keys)
+            observation, reward, terminated, truncated, info = env.step(action[0])
+            total, steps = total + float(reward), steps + 1
+            success = bool(info["success"]) or (success and actor.task.success.when == "once")
+            over = terminated or truncated
+        returns.append(total)
+        lengths.append(steps)
+        successes.append(success)
+    return {
+        "episodes": len(seeds),
+        "return_mean": float(np.mean(returns)),
+        "return_std": float(np.std(returns)),
+        "return_min": float(np.min(returns)),
+        "length_mean": float(np.mean(lengths)),
+        "success_rate": float(np.mean(successes)),
+    }
+
+
+def snapshot(work: Path, step: int) -> Path:
+    """Folder of one snapshot."""
+    return work / f"step-{step:07d}"
+
+
+def train(settings: Settings, card: TaskCard) -> None:
+    """Train to the end, continuing what the work folder holds."""
+    settings.work.mkdir(parents=True, exist_ok=True)
+    env, judge = Monitor(gym.make(card.id)), gym.make(card.id)
+    seeds = episode_seeds(settings.seed, card.id, "val", settings.episodes)
+    latest, buffer, curve = settings.work / "latest.zip", settings.work / "buffer.pkl", settings.work / "curve.jsonl"
+    if latest.exists():
+        model = SAC.load(latest, env=env, device="cpu")
+        model.load_replay_buffer(buffer)
+    else:
+        model = SAC(
+            "MlpPolicy",
+            env,
+            learning_rate=settings.learning_rate,
+            buffer_size=settings.steps,
+            learning_starts=settings.learning_starts,
+            batch_size=settings.batch_size,
+            gamma=settings.gamma,
+            train_freq=settings.train_freq,
+            gradient_steps=settings.gradient_steps,
+            policy_kwargs={"net_arch": list(settings.hidden)},
+            seed=settings.seed,
+            device="cpu",
+        )
+    while model.num_timesteps < settings.steps:
+        began = time.perf_counter()
+        model.learn(settings.evaluate_every, reset_num_timesteps=False)
+        actor = actor_of(model, settings, card)
+        point = {"step": model.num_timesteps, **play(actor, judge, seeds)}
+        checkpoints.save(actor, snapshot(settings.work, model.num_timesteps), kind="policy", name="actor")
+        model.save(latest)
+        model.save_replay_buffer(buffer)
+        point["seconds"] = round(time.perf_counter() - began, 1)
+        with curve.open("a") as stream:
+            stream.write(json.dumps(point) + "\n")
+        console.print(f"{card.name} {point}", highlight=False)
+
+
+def export(settings: Settings, card: TaskCard) -> None:
+    """Score one snapshot on evaluation episodes and write it with its history."""
+    curve = [json.loads(line) for line in (settings.work / "curve.jsonl").read_text().splitlines()]
+    step = settings.export_step or max(curve, key=lambda point: point["return_mean"])["step"]
+    actor = checkpoints.load(snapshot(settings.work, step), kind="policy", task=card)
+    scores = play(actor, gym.make(card.id), episode_seeds(settings.seed, card.id, "eval", settings.final_episodes))
+    training = {k: v for k, v in asdict(settings).items() if k not in ("task", "work", "out", "export_step")}
+    provenance = {
+        "algorithm": f"SAC, stable-baselines3 {stable_baselines3.__version__}",
+        "script": "baselines/scripts/train_sac_actor.py",
+        "command": "python " + shlex.join(sys.argv),
+        "settings": training,
+        "step": step,
+        "chosen": "asked for" if settings.export_step else "best mean return on the validation episodes",
+        "scores": {"split": "eval", "root_seed": settings.seed, **scores},
+        "curve": [[p["step"], round(p["return_mean"], 1)] for p in curve],
+    }
+    checkpoints.save(actor, settings.out, kind="policy", name="actor", provenance=provenance)
+    console.print(f"{settings.out}: step {step}, {scores}", highlight=False)
+
+
+def main(settings: Settings) -> None:
+    """Train unless told only to export, then export."""
+    card = task_card(settings.task)
+    if not settings.export_step:
+        train(settings, card)
+    export(settings, card)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings))
