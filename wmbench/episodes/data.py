@@ -110,7 +110,7 @@ def check_episode(episode: EpisodeData, card: TaskCard) -> dict[str, np.ndarray]
         raise DatasetError(f"{who}: the source {episode.source!r} must have 1 to 64 characters")
     if set(episode.extra) & {*CORE, "state"}:
         raise DatasetError(f"{who}: the extra fields {sorted(episode.extra)} must not reuse a core field's name")
-    expected = {name: (steps,) for name in CORE}
+    expected: dict[str, tuple[int, ...]] = dict.fromkeys(CORE, (steps,))
     expected["observation"] = (steps + 1, len(card.observation))
     expected["action"] = (steps, len(card.action))
     fields = episode.fields()

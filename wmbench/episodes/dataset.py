@@ -120,7 +120,12 @@ class Dataset:
         arrays = self.arrays(episode)
         row = self.index[episode]
         return EpisodeData(
-            **{name: arrays[name] for name in CORE},
+            observation=arrays["observation"],
+            action=arrays["action"],
+            reward=arrays["reward"],
+            terminated=arrays["terminated"],
+            truncated=arrays["truncated"],
+            success=arrays["success"],
             state=arrays.get("state"),
             seed=int(row["seed"]),
             source=str(row["source"]),

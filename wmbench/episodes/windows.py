@@ -94,7 +94,7 @@ class WindowSampler:
 
     def state(self) -> dict[str, Any]:
         """Position in the stream of batches, as plain data."""
-        return self._rng.bit_generator.state
+        return dict(self._rng.bit_generator.state)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a position that :meth:`state` gave."""
