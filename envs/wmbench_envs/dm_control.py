@@ -1,0 +1,93 @@
+"""Backend of the dm_control suite's tasks."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from wmbench.cards import TaskCard
+from wmbench_envs.mujoco_state import StateVector
+
+
+def _import_suite() -> Any:
+    """Import dm_control without the OpenGL library that it would otherwise load, and choose badly, at import."""
+    quiet = "MUJOCO_GL" not in os.environ and "DISPLAY" not in os.environ
+    if quiet:
+        os.environ["MUJOCO_GL"] = "off"
+    try:
+        from dm_control import suite
+    finally:
+        if quiet:
+            del os.environ["MUJOCO_GL"]
+    return suite
+
+
+class DmControl:
+    """Physics and task of a dm_control environment, stepped as the environment would step them.
+
+    The card's ``kwargs`` may hold ``derived`` and ``goal``, see :class:`wmbench_envs.mujoco_state.StateVector`.
+    """
+
+    def __init__(self, card: TaskCard) -> None:
+        """Load ``domain/task`` as named by ``card.backend_id``."""
+        domain, task = card.backend_id.split("/")
+        self._card = card
+        env = _import_suite().load(domain, task, task_kwargs={"random": 0})
+        self._env = env  # its own step counter, and with it its time limit, is never used
+        self._physics = env.physics
+        self._task = env.task
+        self._sub_steps = env._n_sub_steps
+        self._slices: list[slice] | None = None
+        self._model, self._data = env.physics.model.ptr, env.physics.data.ptr
+        self._state = StateVector(self._model, self._data, card.kwargs.get("derived", ()), card.kwargs.get("goal", ()))
+        self._begun = False
+
+    def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """As ``suite.load(domain, task, task_kwargs={"random": seed}).reset()``."""
+        self._task._random = np.random.RandomState(seed)
+        self._begun = True
+        return self._flat(self._env.reset().observation), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """As the environment's own step; an end with a positive discount is a truncation."""
+        physics, task = self._physics, self._task
+        task.before_step(action, physics)
+        physics.step(self._sub_steps)
+        task.after_step(physics)
+        reward = float(task.get_reward(physics))
+        observation = self._flat(task.get_observation(physics))
+        discount = task.get_termination(physics)
+        return observation, reward, discount == 0.0, discount is not None and discount > 0.0, {}
+
+    def state_size(self) -> int:
+        """S."""
+        return self._state.size
+
+    def get_state(self) -> np.ndarray:
+        """(S,) float64."""
+        return self._state.get()
+
+    def set_state(self, state: np.ndarray) -> np.ndarray:
+        """Restore; ``mj_step1`` redoes the half step that dm_control leaves behind every step."""
+        if not self._begun:
+            self.reset(0)  # sets the parts of the model that are the same in every episode
+        self._state.set(state, mujoco.mj_step1)
+        return self._flat(self._task.get_observation(self._physics))
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
+    def _flat(self, parts: dict[str, Any]) -> np.ndarray:
+        """Concatenate to a fresh (O,) float32."""
+        if self._slices is None:
+            ends = np.cumsum([np.size(v) for v in parts.values()])
+            self._slices = [slice(e - np.size(v), e) for e, v in zip(ends, parts.values(), strict=True)]
+            self._size = int(ends[-1])
+        observation = np.empty(self._size, np.float32)
+        for part, value in zip(self._slices, parts.values(), strict=True):
+            observation[part] = value
+        return observation

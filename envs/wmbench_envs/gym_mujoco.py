@@ -1,0 +1,63 @@
+"""Backend of Gymnasium's MuJoCo v5 tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+
+from wmbench.cards import TaskCard
+from wmbench_envs.mujoco_state import StateVector
+
+
+class GymMujoco:
+    """Gymnasium's own environment without its wrappers; a float32 observation and an exact state.
+
+    The card's ``kwargs`` may hold ``derived``, see :class:`wmbench_envs.mujoco_state.StateVector`;
+    all others go to the environment.
+    """
+
+    def __init__(self, card: TaskCard) -> None:
+        """Make the environment that ``card.backend_id`` names."""
+        kwargs = dict(card.kwargs)
+        derived = kwargs.pop("derived", ())
+        self._card = card
+        self._env: Any = gym.make(card.backend_id, disable_env_checker=True, **kwargs).unwrapped
+        self._step = self._env.step
+        self._state = StateVector(self._env.model, self._env.data, derived)
+
+    def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """As ``gymnasium.make(backend_id).reset(seed=seed)``."""
+        observation, info = self._env.reset(seed=seed)
+        return observation.astype(np.float32), info
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """As the environment's own step, with its info."""
+        observation, reward, terminated, truncated, info = self._step(action)
+        return observation.astype(np.float32), float(reward), bool(terminated), truncated, info
+
+    def state_size(self) -> int:
+        """S."""
+        return self._state.size
+
+    def get_state(self) -> np.ndarray:
+        """(S,) float64."""
+        return self._state.get()
+
+    def set_state(self, state: np.ndarray) -> np.ndarray:
+        """Restore, and return the observation as it was: the derived arrays are those of the last sub-step."""
+        self._state.set(state, _place)
+        return self._env._get_obs().astype(np.float32)
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
+
+def _place(model: Any, data: Any) -> None:
+    """Bring what a picture needs up to date."""
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    mujoco.mj_camlight(model, data)

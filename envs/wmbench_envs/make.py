@@ -1,0 +1,166 @@
+"""Entry points of every registered id: the true simulator, or the learned twin where one is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium.vector import AutoresetMode
+
+from wmbench.cards import TaskCard
+from wmbench.registration import task_card
+
+AUTORESET = {
+    "NextStep": AutoresetMode.NEXT_STEP,
+    "SameStep": AutoresetMode.SAME_STEP,
+    "Disabled": AutoresetMode.DISABLED,
+}
+
+
+def make_env(
+    task: str,
+    simulator: str | None = None,
+    *,
+    init: str = "bank",
+    device: str = "cpu",
+    observation: str = "state",
+    uncertainty: bool = False,
+    render_mode: str | None = None,
+    height: int = 240,
+    width: int = 320,
+) -> Any:
+    """One environment of a task; what ``gymnasium.make(id, ...)`` calls.
+
+    Args:
+        task: Id of the task.
+        simulator: None for the true simulator; otherwise a checkpoint folder or the name of a world model.
+        init: Where the twin's episodes begin: ``"bank"`` or ``"true"``. The true simulator has its own reset.
+        device: Torch device of the twin. The true simulators run on the CPU.
+        observation: ``"state"``, the flat float32 vector of the card.
+        uncertainty: Whether the twin reports its model's uncertainty in info.
+        render_mode: None or ``"rgb_array"``.
+        height: Pixels of a frame.
+        width: Pixels of a frame.
+
+    Raises:
+        NotRegisteredError: Unknown task.
+        ValueError: An unknown value of an option, or one that this simulator does not have.
+    """
+    card = task_card(task)
+    _check_options(card, simulator, init, observation, uncertainty)
+    if simulator is None:
+        from wmbench_envs.true_env import TrueEnv
+
+        return TrueEnv(card, render_mode=render_mode, height=height, width=width)
+    from wmbench_envs.twin import make_twin
+
+    return make_twin(
+        task=card.id,
+        simulator=simulator,
+        init=init,
+        device=device,
+        observation=observation,
+        uncertainty=uncertainty,
+        render_mode=render_mode,
+        height=height,
+        width=width,
+    )
+
+
+def make_vec(
+    task: str,
+    num_envs: int = 1,
+    simulator: str | None = None,
+    *,
+    init: str = "bank",
+    device: str = "cpu",
+    array: str = "numpy",
+    vectorization: str = "sync",
+    autoreset_mode: str | AutoresetMode = "NextStep",
+    observation: str = "state",
+    uncertainty: bool = False,
+    render_mode: str | None = None,
+    height: int = 240,
+    width: int = 320,
+    max_episode_steps: int | None = None,
+) -> Any:
+    """A batch of environments of a task; what ``gymnasium.make_vec(id, num_envs=..., ...)`` calls.
+
+    Args:
+        task: Id of the task.
+        num_envs: Rows of the batch.
+        simulator: As in :func:`make_env`.
+        init: As in :func:`make_env`.
+        device: Torch device of the twin, and of the tensors if ``array="torch"``.
+        array: ``"numpy"`` or ``"torch"``, what observations, rewards and ends are returned as.
+        vectorization: ``"sync"`` (one process) or ``"async"`` (one process per row), for the true simulator.
+        autoreset_mode: ``"NextStep"``, ``"SameStep"`` or ``"Disabled"``, with Gymnasium's meaning.
+        observation: As in :func:`make_env`.
+        uncertainty: As in :func:`make_env`.
+        render_mode: None or ``"rgb_array"``.
+        height: Pixels of a frame.
+        width: Pixels of a frame.
+        max_episode_steps: Only None or the card's horizon: the time limit is part of the task.
+
+    Raises:
+        NotRegisteredError: Unknown task.
+        ValueError: An unknown value of an option, or one that this simulator does not have.
+    """
+    card = task_card(task)
+    _check_options(card, simulator, init, observation, uncertainty)
+    if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+        raise ValueError(f"{card.id}: num_envs must be a positive integer, got {num_envs!r}")
+    _one_of(card, "array", array, ("numpy", "torch"))
+    _one_of(card, "vectorization", vectorization, ("sync", "async"))
+    if max_episode_steps not in (None, card.horizon):
+        raise ValueError(f"{card.id}: the time limit is {card.horizon} steps by its card, not {max_episode_steps}")
+    if isinstance(autoreset_mode, AutoresetMode):
+        autoreset_mode = autoreset_mode.value
+    _one_of(card, "autoreset_mode", autoreset_mode, tuple(AUTORESET))
+    if simulator is None:
+        from wmbench_envs.true_vector import TrueVectorEnv
+
+        return TrueVectorEnv(
+            card,
+            num_envs,
+            vectorization=vectorization,
+            autoreset_mode=AUTORESET[autoreset_mode],
+            array=array,
+            device=device,
+            render_mode=render_mode,
+            height=height,
+            width=width,
+        )
+    from wmbench_envs.twin import make_twin_vec
+
+    return make_twin_vec(
+        task=card.id,
+        num_envs=num_envs,
+        simulator=simulator,
+        init=init,
+        device=device,
+        array=array,
+        vectorization=vectorization,
+        autoreset_mode=autoreset_mode,
+        observation=observation,
+        uncertainty=uncertainty,
+        render_mode=render_mode,
+        height=height,
+        width=width,
+    )
+
+
+def _check_options(card: TaskCard, simulator: Any, init: Any, observation: Any, uncertainty: Any) -> None:
+    if simulator is not None and not isinstance(simulator, str):
+        raise ValueError(
+            f"{card.id}: simulator must be a checkpoint folder or a name, as a string, got {type(simulator).__name__}"
+        )
+    _one_of(card, "init", init, ("bank", "true"))
+    _one_of(card, "observation", observation, ("state",))
+    _one_of(card, "uncertainty", uncertainty, (False, True))
+    if uncertainty and simulator is None:
+        raise ValueError(f"{card.id}: the true simulator has no uncertainty; name a world model with simulator=...")
+
+
+def _one_of(card: TaskCard, option: str, value: Any, known: tuple[Any, ...]) -> None:
+    if not any(type(value) is type(k) and value == k for k in known):
+        raise ValueError(f"{card.id}: {option} must be one of {', '.join(map(repr, known))}, got {value!r}")

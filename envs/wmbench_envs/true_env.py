@@ -1,0 +1,274 @@
+"""The shell around a true simulator: checks, seeds, lifecycle, time limit, success and exact states."""
+
+from __future__ import annotations
+
+import importlib
+import zlib
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+
+from wmbench.cards import SuccessRule, TaskCard
+from wmbench.checks import ActionCheck
+from wmbench.errors import LifecycleError, RenderError, StateError
+from wmbench_envs.spaces import check_seed, draw_seed, metadata, spaces
+
+HEADER = 4
+"""A state begins with: the task's tag, steps taken, return so far, whether the episode has ended."""
+
+
+class Backend(Protocol):
+    """A simulator as the shell needs it, without any checks of its own. Constructed as ``Class(card)``."""
+
+    def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin the episode of this seed: fresh observation (O,) float32 and info."""
+        ...
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Apply a checked action (A,) float32: Gymnasium's five values, observation and info fresh."""
+        ...
+
+    def get_state(self) -> np.ndarray:
+        """Everything the next observation and reward depend on: (S,) float64."""
+        ...
+
+    def set_state(self, state: np.ndarray) -> np.ndarray:
+        """Continue from a state of the right size; returns the observation there, (O,) float32."""
+        ...
+
+    def state_size(self) -> int:
+        """S."""
+        ...
+
+    def render(self, height: int, width: int) -> np.ndarray:
+        """The current scene, (H, W, 3) uint8."""
+        ...
+
+    def render_pose(self, observation: np.ndarray, height: int, width: int) -> np.ndarray:
+        """The scene that an observation describes, (H, W, 3) uint8, leaving the simulation alone."""
+        ...
+
+    def close(self) -> None:
+        """Free what the garbage collector would not."""
+        ...
+
+
+class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
+    """The true simulator of a task as a Gymnasium environment that obeys the task's card.
+
+    Attributes:
+        card: The task's card.
+    """
+
+    def __init__(self, card: TaskCard, *, render_mode: str | None = None, height: int = 240, width: int = 320) -> None:
+        """Build the backend that the card names.
+
+        Args:
+            card: The task.
+            render_mode: None or ``"rgb_array"``.
+            height: Pixels of a frame.
+            width: Pixels of a frame.
+
+        Raises:
+            RenderError: An unknown render mode or an impossible size.
+        """
+        self.metadata = metadata(card)
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise RenderError(f"{card.id}: render_mode must be None or 'rgb_array', got {render_mode!r}")
+        if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
+            raise RenderError(f"{card.id}: height and width must be positive integers, got {height!r} and {width!r}")
+        self.card = card
+        self.render_mode = render_mode
+        self.observation_space, self.action_space = spaces(card)
+        self._size = (height, width)
+        module, name = card.simulator.split(":")
+        self._backend: Backend = getattr(importlib.import_module(module), name)(card)
+        self._check = ActionCheck(card).one
+        self._rule = card.success
+        self._horizon = card.horizon
+        self._tag = float(zlib.crc32(card.id.encode()))
+        self._ready = False  # between reset and the end of the episode
+        self._begun = False
+        self._closed = False
+        self._steps = 0
+        self._return = 0.0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        """Begin an episode.
+
+        Args:
+            seed: Seed of this episode and of the stream that later resets without a seed draw from.
+            options: None or empty: these tasks have no options.
+
+        Returns:
+            Observation (O,) float32 and info with ``episode_seed``, ``success`` and ``is_success``.
+
+        Raises:
+            LifecycleError: The environment is closed.
+            ValueError: A bad seed, or options.
+        """
+        if self._closed:
+            self._misuse("reset")
+        if options:
+            raise ValueError(f"{self.card.id}: reset takes no options, got {sorted(options)}")
+        if seed is not None:
+            seed = check_seed(self.card.id, seed)
+        super().reset(seed=seed)
+        episode_seed = draw_seed(self.np_random) if seed is None else seed
+        observation, info = self._backend.reset(episode_seed)
+        self._steps = 0
+        self._return = 0.0
+        self._ready = self._begun = True
+        info["episode_seed"] = episode_seed
+        info["success"] = info["is_success"] = False
+        return observation, info
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Apply one action for one control step.
+
+        Args:
+            action: (A,) float array; what happens outside the bounds is the card's ``action_rule``.
+
+        Returns:
+            Observation (O,) float32, reward, terminated, truncated, and info with ``success``.
+
+        Raises:
+            LifecycleError: Before reset, after the episode's end, or after close.
+            InvalidActionError: The action is not acceptable; nothing has moved.
+        """
+        if not self._ready:
+            self._misuse("step")
+        observation, reward, terminated, truncated, info = self._backend.step(self._check(action))
+        self._steps += 1
+        self._return += reward
+        if self._steps >= self._horizon:
+            truncated = True
+        if terminated or truncated:
+            self._ready = False
+        rule = self._rule
+        if rule.kind == "return":
+            success = not self._ready and self._return >= rule.threshold
+        elif rule.kind == "reward":
+            success = reward >= rule.threshold
+        elif rule.kind == "distance":
+            success = _near(rule, observation)
+        else:
+            success = bool(info["success"])
+        info["success"] = info["is_success"] = success
+        return observation, reward, terminated, truncated, info
+
+    def get_state(self) -> np.ndarray:
+        """Everything the rest of the episode depends on, the random stream of later resets apart.
+
+        Returns:
+            (S,) float64: task tag, steps taken, return so far, ended (0 or 1), then the backend's own numbers.
+
+        Raises:
+            LifecycleError: Before the first reset, or after close.
+        """
+        if self._closed or not self._begun:
+            self._misuse("get_state")
+        head = (self._tag, self._steps, self._return, not self._ready)
+        return np.concatenate((head, self._backend.get_state()), dtype=np.float64)
+
+    def set_state(self, state: np.ndarray) -> np.ndarray:
+        """Continue from a saved state: from here on everything equals the original rollout bit for bit.
+
+        Args:
+            state: As :meth:`get_state` of the same task gave it, in this or another environment object.
+
+        Returns:
+            The observation there, (O,) float32.
+
+        Raises:
+            LifecycleError: After close.
+            StateError: Wrong size, not finite, or of another task.
+        """
+        if self._closed:
+            self._misuse("set_state")
+        given = np.asarray(state)
+        if given.dtype.kind != "f" or given.shape != (HEADER + self._backend.state_size(),):
+            raise StateError(
+                f"{self.card.id}: a state is {HEADER + self._backend.state_size()} floats, "
+                f"got shape {given.shape}, dtype {given.dtype}"
+            )
+        if given[0] != self._tag:
+            raise StateError(f"{self.card.id}: this state was saved by another task or version")
+        if not np.isfinite(given).all():
+            raise StateError(f"{self.card.id}: number {int(np.argmin(np.isfinite(given)))} of the state is not finite")
+        given = given.astype(np.float64)
+        observation = self._backend.set_state(given[HEADER:])
+        self._steps = int(given[1])
+        self._return = float(given[2])
+        self._ready = not given[3]
+        self._begun = True
+        return observation
+
+    def render(self) -> np.ndarray | None:  # type: ignore[override]
+        """The current scene.
+
+        Returns:
+            (H, W, 3) uint8, or None if no render mode was chosen.
+
+        Raises:
+            LifecycleError: Before the first reset, or after close.
+            RenderError: No graphics backend works here; says what to install.
+        """
+        if self._closed or not self._begun:
+            self._misuse("render")
+        if self.render_mode is None:
+            gym.logger.warn(f"{self.card.id}: render() without a render mode; make it with render_mode='rgb_array'")
+            return None
+        return self._backend.render(*self._size)
+
+    def render_pose(self, observation: np.ndarray) -> np.ndarray:
+        """Draw the scene that an observation describes; the simulation itself is left alone.
+
+        Args:
+            observation: (O,) floats, for example a world model's prediction.
+
+        Returns:
+            (H, W, 3) uint8.
+
+        Raises:
+            LifecycleError: After close.
+            RenderError: The card does not say how to pose the task, the observation is not one, or no
+                graphics backend works here.
+        """
+        if self._closed:
+            self._misuse("render_pose")
+        if not self.card.pose:
+            raise RenderError(f"{self.card.id}: the card has no pose, so an observation of this task cannot be drawn")
+        given = np.asarray(observation)
+        if given.shape != self.observation_space.shape or not np.isfinite(given).all():
+            raise RenderError(
+                f"{self.card.id}: only {self.observation_space.shape[0]} finite numbers can be drawn, "
+                f"got shape {given.shape}{'' if np.isfinite(given).all() else ' with NaN or infinite numbers'}"
+            )
+        return self._backend.render_pose(given.astype(np.float64), *self._size)
+
+    def close(self) -> None:
+        """Free the simulator; closing twice is fine."""
+        if not self._closed:
+            self._closed = True
+            self._ready = False
+            self._backend.close()
+
+    def _misuse(self, call: str) -> None:
+        if self._closed:
+            fault = "the environment is closed; make a new one"
+        elif not self._begun:
+            fault = "call reset() first"
+        else:
+            fault = "the episode has ended; call reset()"
+        raise LifecycleError(f"{self.card.id}: {call}() was called, but {fault}")
+
+
+def _near(rule: SuccessRule, observation: np.ndarray) -> bool:
+    """The distance rule for one row, with the float32 arithmetic of :class:`SuccessRule`."""
+    total = np.float32(0)
+    for i, index in enumerate(rule.dims):
+        gap = observation[index] - observation[rule.minus[i]] if rule.minus else observation[index]
+        total += gap * gap
+    return bool(total <= rule.threshold**2)
