@@ -9,11 +9,7 @@ from gymnasium.vector import AutoresetMode
 from wmbench.cards import TaskCard
 from wmbench.registration import task_card
 
-AUTORESET = {
-    "NextStep": AutoresetMode.NEXT_STEP,
-    "SameStep": AutoresetMode.SAME_STEP,
-    "Disabled": AutoresetMode.DISABLED,
-}
+AUTORESET = {mode.value: mode for mode in AutoresetMode}
 
 
 def make_env(

@@ -1,0 +1,195 @@
+"""A batch of true environments: Gymnasium's sync or async stepping behind the checks of a single one."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from wmbench.cards import TaskCard
+from wmbench.checks import ActionCheck
+from wmbench.errors import LifecycleError
+from wmbench_envs.spaces import check_seed
+from wmbench_envs.true_env import TrueEnv
+
+
+class TrueVectorEnv(VectorEnv[Any, Any, Any]):
+    """``num_envs`` true simulators stepped together; a bad row is named before any row has moved.
+
+    Row i depends on its own seed and actions only, so the same rows come out of one process and of many.
+
+    Attributes:
+        card: The task's card.
+    """
+
+    def __init__(
+        self,
+        card: TaskCard,
+        num_envs: int,
+        *,
+        vectorization: str = "sync",
+        autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+        array: str = "numpy",
+        device: str = "cpu",
+        render_mode: str | None = None,
+        height: int = 240,
+        width: int = 320,
+    ) -> None:
+        """Build the rows.
+
+        Args:
+            card: The task.
+            num_envs: Rows.
+            vectorization: ``"sync"`` (this process) or ``"async"`` (a process per row).
+            autoreset_mode: What happens when a row's episode ends.
+            array: ``"numpy"`` or ``"torch"``.
+            device: Where the tensors live if ``array="torch"``.
+            render_mode: None or ``"rgb_array"``.
+            height: Pixels of a frame.
+            width: Pixels of a frame.
+        """
+        self.card = card
+        self.num_envs = num_envs
+        row = partial(TrueEnv, card, render_mode=render_mode, height=height, width=width)
+        batch = SyncVectorEnv if vectorization == "sync" else AsyncVectorEnv
+        self._rows: Any = batch([row] * num_envs, autoreset_mode=autoreset_mode)
+        self.metadata = self._rows.metadata
+        self.render_mode = render_mode
+        self.single_observation_space = self._rows.single_observation_space
+        self.single_action_space = self._rows.single_action_space
+        self.observation_space = self._rows.observation_space
+        self.action_space = self._rows.action_space
+        self._check = ActionCheck(card)
+        self._disabled = autoreset_mode == AutoresetMode.DISABLED
+        self._device = device if array == "torch" else None
+        self._begun = False
+        self._ended = np.zeros(num_envs, dtype=bool)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin episodes in all rows, or in those of a mask.
+
+        Args:
+            seed: None (each row continues its own stream), an int (row i takes ``seed + i``, Gymnasium's
+                rule), or a sequence with an int or None for every row.
+            options: None, or ``{"reset_mask": (B,) bool array}`` with at least one True.
+
+        Returns:
+            Observations (B, O) float32 and infos, each key with its mask.
+
+        Raises:
+            LifecycleError: After close, or a mask at the very first reset.
+            ValueError: A bad seed, number of seeds, mask or option.
+        """
+        self._open("reset")
+        seeds = self._seeds(seed)
+        mask = self._mask(options)
+        if mask is not None and not self._begun:
+            raise LifecycleError(f"{self.card.id}: the first reset() must be of all rows, without a reset_mask")
+        observation, infos = self._rows.reset(seed=seeds, options=None if mask is None else {"reset_mask": mask})
+        self._begun = True
+        self._ended[slice(None) if mask is None else mask] = False
+        return self._out(observation), self._out(infos)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Apply one action per row.
+
+        Args:
+            actions: (B, A) float array; with ``array="torch"`` a tensor on any device will do as well.
+
+        Returns:
+            Observations (B, O) float32, rewards (B,) float64, terminated (B,) bool, truncated (B,) bool, infos.
+
+        Raises:
+            LifecycleError: Before reset, after close, or with a row whose episode has ended (``Disabled`` mode).
+            InvalidActionError: A row is not acceptable; no row has moved.
+        """
+        self._open("step")
+        if not self._begun:
+            raise LifecycleError(f"{self.card.id}: step() was called, but call reset() first")
+        if self._disabled and self._ended.any():
+            raise LifecycleError(
+                f"{self.card.id}: step() was called, but the episode of row {int(self._ended.argmax())} has ended; "
+                'call reset(options={"reset_mask": ...}) for it'
+            )
+        if self._device is None:
+            checked = self._check.batch(actions, self.num_envs)
+        else:
+            checked = self._check.batch_torch(actions, self.num_envs, "cpu").numpy()
+        observation, reward, terminated, truncated, infos = self._rows.step(checked)
+        self._ended = terminated | truncated
+        values = (observation, np.asarray(reward, np.float64), terminated, truncated, infos)
+        return tuple(self._out(v) for v in values)  # type: ignore[return-value]
+
+    def render(self) -> Any:
+        """A tuple of B frames, each (H, W, 3) uint8 (or None without a render mode)."""
+        self._open("render")
+        return self._rows.render()
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Call a method, or read an attribute, of every row."""
+        self._open(name)
+        return self._rows.call(name, *args, **kwargs)
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute of every row."""
+        return self.call(name)
+
+    @property
+    def np_random(self) -> Any:
+        """The rows' generators."""
+        return self.get_attr("np_random")
+
+    @property
+    def np_random_seed(self) -> Any:
+        """The seeds that the rows' generators were made with."""
+        return self.get_attr("np_random_seed")
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close every row."""
+        self._rows.close(**kwargs)
+
+    def _open(self, call: str) -> None:
+        if self.closed:
+            raise LifecycleError(f"{self.card.id}: {call}() was called, but the environment is closed; make a new one")
+
+    def _seeds(self, seed: Any) -> list[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if not isinstance(seed, (list, tuple, np.ndarray)):
+            first = check_seed(self.card.id, seed)
+            return [check_seed(self.card.id, first + i) for i in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"{self.card.id}: {len(seed)} seeds for {self.num_envs} rows")
+        return [None if s is None else check_seed(self.card.id, s) for s in seed]
+
+    def _mask(self, options: dict[str, Any] | None) -> np.ndarray | None:
+        if not options:
+            return None
+        if set(options) != {"reset_mask"}:
+            raise ValueError(f"{self.card.id}: the only option of reset is 'reset_mask', got {sorted(options)}")
+        mask = options["reset_mask"]
+        if not (isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == (self.num_envs,)):
+            what = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+            raise ValueError(f"{self.card.id}: reset_mask must be a bool array of shape ({self.num_envs},), got {what}")
+        if not mask.any():
+            raise ValueError(f"{self.card.id}: reset_mask must name at least one row")
+        return mask.copy()
+
+    def _out(self, value: Any) -> Any:
+        """NumPy as it is, or tensors: arrays of numbers wherever they are, also inside infos."""
+        if self._device is None:
+            return value
+        import torch
+
+        if isinstance(value, dict):
+            return {k: self._out(v) for k, v in value.items()}
+        if isinstance(value, np.ndarray) and value.dtype != object:
+            return torch.from_numpy(value).to(self._device)
+        if isinstance(value, np.ndarray):
+            new = np.full(len(value), None, dtype=object)
+            for i, v in enumerate(value):
+                new[i] = self._out(v)
+            return new
+        return value
