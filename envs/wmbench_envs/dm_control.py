@@ -70,6 +70,10 @@ class DmControl:
         """(S,) float64."""
         return self._state.get()
 
+    def moving(self) -> slice:
+        """Positions and velocities."""
+        return self._state.moving
+
     def set_state(self, state: np.ndarray) -> np.ndarray:
         """Restore; ``mj_step1`` redoes the half step that dm_control leaves behind every step."""
         if not self._begun:

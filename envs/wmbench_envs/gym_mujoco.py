@@ -46,6 +46,10 @@ class GymMujoco:
         """(S,) float64."""
         return self._state.get()
 
+    def moving(self) -> slice:
+        """Positions and velocities."""
+        return self._state.moving
+
     def set_state(self, state: np.ndarray) -> np.ndarray:
         """Restore, and return the observation as it was: the derived arrays are those of the last sub-step."""
         self._state.set(state, _place)

@@ -34,6 +34,8 @@ class StateVector:
         self._derived = [getattr(data, name).reshape(-1) for name in derived]
         self._goal = [getattr(model, name).reshape(-1) for name in goal]
         self.size = self._size + sum(a.size for a in (*self._derived, *self._goal))
+        self.moving = slice(1, 1 + model.nq + model.nv)
+        """Where positions and velocities lie; the first number is the time."""
 
     def get(self) -> np.ndarray:
         """(S,) float64, a fresh array."""

@@ -41,6 +41,10 @@ class Backend(Protocol):
         """S."""
         ...
 
+    def moving(self) -> slice:
+        """Where positions and velocities lie in a state."""
+        ...
+
     def render(self, height: int, width: int) -> np.ndarray:
         """The current scene, (H, W, 3) uint8."""
         ...
@@ -204,6 +208,11 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
         self._ready = not given[3]
         self._begun = True
         return observation
+
+    def moving(self) -> slice:
+        """Where positions and velocities lie in :meth:`get_state`: what a small disturbance moves."""
+        inner = self._backend.moving()
+        return slice(HEADER + inner.start, HEADER + inner.stop)
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """The current scene.
