@@ -62,10 +62,11 @@ def run(
         counts = {t: len(every[t].steps) for t in every}
         _in_parallel(folder, first, counts, workers or os.cpu_count() or 1, bars)
         _in_parallel(folder, last, counts, 1, bars)  # timings want the machine to themselves
-    report = build_report(folder)
+    records = _by_track(folder, plan)
+    report = build_report(folder, plan.to_json(), records)
     if progress:
         Console().print(f"done in {time.monotonic() - began:.0f} s", highlight=False)
-    return {"folder": folder, "report": report, "records": _by_track(folder, plan)}
+    return {"folder": folder, "report": report, "records": records}
 
 
 def _by_track(folder: Path, plan: Plan) -> dict[str, dict[str, Any]]:
