@@ -1,14 +1,36 @@
-"""What every simulator refuses, true or learned: one set of rules and sentences for bad actions."""
+"""What every simulator refuses, true or learned: one set of rules and sentences for bad actions and bad calls."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
 from wmbench.cards import TaskCard
-from wmbench.errors import InvalidActionError
+from wmbench.errors import InvalidActionError, LifecycleError
+
+
+def misuse(task_id: str, call: str, *, closed: bool, begun: bool, rows: Sequence[int] | None = None) -> LifecycleError:
+    """The error for a call at the wrong moment; the caller raises it.
+
+    Args:
+        task_id: Id of the task.
+        call: Name of the method that was called.
+        closed: Whether the environment is closed.
+        begun: Whether it was ever reset.
+        rows: The rows of a batch whose episodes have ended, None for a single environment.
+    """
+    if closed:
+        fault = "the environment is closed; make a new one"
+    elif not begun:
+        fault = "call reset() first"
+    elif rows is None:
+        fault = "the episode has ended; call reset()"
+    else:
+        fault = f'the episode of row {rows[0]} has ended; call reset(options={{"reset_mask": ...}}) for it'
+    return LifecycleError(f"{task_id}: {call}() was called, but {fault}")
 
 
 class ActionCheck:

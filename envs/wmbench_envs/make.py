@@ -16,7 +16,7 @@ def make_env(
     task: str,
     simulator: str | None = None,
     *,
-    init: str = "bank",
+    init: str | None = None,
     device: str = "cpu",
     observation: str = "state",
     uncertainty: bool = False,
@@ -29,7 +29,8 @@ def make_env(
     Args:
         task: Id of the task.
         simulator: None for the true simulator; otherwise a checkpoint folder or the name of a world model.
-        init: Where the twin's episodes begin: ``"bank"`` or ``"true"``. The true simulator has its own reset.
+        init: Where the twin's episodes begin: ``"bank"`` (stored with the checkpoint), ``"true"`` (the true
+            simulator's own reset), or None: the bank if there is one. The true simulator has its own reset.
         device: Torch device of the twin. The true simulators run on the CPU.
         observation: ``"state"``, the flat float32 vector of the card.
         uncertainty: Whether the twin reports its model's uncertainty in info.
@@ -67,7 +68,7 @@ def make_vec(
     num_envs: int = 1,
     simulator: str | None = None,
     *,
-    init: str = "bank",
+    init: str | None = None,
     device: str = "cpu",
     array: str = "numpy",
     vectorization: str = "sync",
@@ -150,7 +151,7 @@ def _check_options(card: TaskCard, simulator: Any, init: Any, observation: Any, 
         raise ValueError(
             f"{card.id}: simulator must be a checkpoint folder or a name, as a string, got {type(simulator).__name__}"
         )
-    _one_of(card, "init", init, ("bank", "true"))
+    _one_of(card, "init", init, (None, "bank", "true"))
     _one_of(card, "observation", observation, ("state",))
     _one_of(card, "uncertainty", uncertainty, (False, True))
     if uncertainty and simulator is None:

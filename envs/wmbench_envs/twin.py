@@ -1,0 +1,146 @@
+"""From plain arguments to a learned twin: finds the model and its starts, and says what does not fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium.vector import AutoresetMode
+
+from wmbench import checkpoints
+from wmbench.cards import TaskCard
+from wmbench.errors import CheckpointError, RenderError
+from wmbench.registration import task_card
+from wmbench_envs.spaces import metadata
+from wmbench_envs.twin_core import Imagination
+from wmbench_envs.twin_env import LearnedEnv
+from wmbench_envs.twin_render import TwinRenderer
+from wmbench_envs.twin_starts import BankStarts, Starts, TrueStarts
+from wmbench_envs.twin_vector import LearnedVectorEnv
+
+
+def make_twin(
+    task: str,
+    *,
+    simulator: str,
+    init: str | None = None,
+    device: str = "cpu",
+    observation: str = "state",
+    uncertainty: bool = False,
+    render_mode: str | None = None,
+    height: int = 240,
+    width: int = 320,
+) -> LearnedEnv:
+    """One imagined environment of a task; :func:`wmbench_envs.make.make_env` has checked the plain options.
+
+    Args:
+        task: Id of the task.
+        simulator: A checkpoint folder, or the name of a world model that is shipped or needs no checkpoint.
+        init: ``"bank"`` (starts stored with the checkpoint), ``"true"`` (the true simulator's own reset with
+            the same seed), or None: the bank if there is one, else the true simulator.
+        device: Torch device of the model.
+        observation: ``"state"``.
+        uncertainty: Whether infos carry the model's named uncertainties.
+        render_mode: None or ``"rgb_array"``.
+        height: Pixels of a frame.
+        width: Pixels of a frame.
+
+    Raises:
+        CheckpointError: The model is unreadable, unsafe, or made for another task; or it has no bank.
+        MissingHeadError: The model lacks a prediction that the task needs.
+        RenderError: A render mode that is unknown, or that nothing here can serve.
+        ValueError: The device cannot be used here.
+    """
+    card = task_card(task)
+    core = _core(card, simulator, 1, init=init, device=device, array="numpy", uncertainty=uncertainty)
+    return LearnedEnv(core, _renderer(card, core, render_mode, height, width))
+
+
+def make_twin_vec(
+    task: str,
+    num_envs: int,
+    *,
+    simulator: str,
+    init: str | None = None,
+    device: str = "cpu",
+    array: str = "numpy",
+    vectorization: str = "sync",
+    autoreset_mode: str = "NextStep",
+    observation: str = "state",
+    uncertainty: bool = False,
+    render_mode: str | None = None,
+    height: int = 240,
+    width: int = 320,
+) -> LearnedVectorEnv:
+    """N imagined environments of a task, advanced by one model call per step.
+
+    Args:
+        task: Id of the task.
+        num_envs: N.
+        simulator: As in :func:`make_twin`.
+        init: As in :func:`make_twin`; ``"true"`` loops over the rows that start.
+        device: Torch device of the model.
+        array: ``"numpy"`` or ``"torch"``: what goes in and out. Tensors stay on the device.
+        vectorization: Only ``"sync"``: all rows are one batch of one process.
+        autoreset_mode: ``"NextStep"``, ``"SameStep"`` or ``"Disabled"``.
+        observation: ``"state"``.
+        uncertainty: Whether infos carry the model's named uncertainties.
+        render_mode: None or ``"rgb_array"``.
+        height: Pixels of a frame.
+        width: Pixels of a frame.
+
+    Raises:
+        CheckpointError: As :func:`make_twin`.
+        MissingHeadError: As :func:`make_twin`.
+        RenderError: As :func:`make_twin`.
+        ValueError: The device cannot be used here, or another vectorization is asked for.
+    """
+    card = task_card(task)
+    if vectorization != "sync":
+        raise ValueError(
+            f"{card.id}: a learned twin steps all rows as one batch; vectorization={vectorization!r} is for the "
+            "true simulator, leave it out"
+        )
+    core = _core(card, simulator, num_envs, init=init, device=device, array=array, uncertainty=uncertainty)
+    renderer = _renderer(card, core, render_mode, height, width)
+    return LearnedVectorEnv(core, renderer, array=array, autoreset_mode=AutoresetMode(autoreset_mode))
+
+
+def _core(
+    card: TaskCard, simulator: str, num_envs: int, *, init: str | None, device: str, array: str, uncertainty: bool
+) -> Imagination:
+    """The model and its starts."""
+    where = _device(card, device)
+    folder = checkpoints.find(simulator, card, kind="world_model")
+    model = checkpoints.resolve(simulator, card, kind="world_model", device=device)
+    bank = None if folder is None or init == "true" else checkpoints.load_bank(folder)
+    starts: Starts
+    if bank is not None:
+        starts = BankStarts(bank, card, device=where, source=f"{folder}")
+    elif init == "bank":
+        raise CheckpointError(
+            f"{card.id}: {simulator!r} has no bank of starts ({checkpoints.BANK}); "
+            "use init='true', which resets the true simulator"
+        )
+    else:
+        starts = TrueStarts(card, device=where)
+    return Imagination(card, model, starts, num_envs, device=where, array=array, uncertainty=uncertainty)
+
+
+def _device(card: TaskCard, device: str) -> torch.device:
+    """A torch device that exists here."""
+    try:
+        torch.zeros(1, device=device)
+        return torch.zeros(1, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{card.id}: device {device!r} cannot be used here: {reason}") from error
+
+
+def _renderer(card: TaskCard, core: Imagination, render_mode: str | None, height: int, width: int) -> Any:
+    """The renderer for a render mode, None for none."""
+    if render_mode is None:
+        return None
+    if render_mode not in metadata(card)["render_modes"]:
+        raise RenderError(f"{card.id}: render_mode must be None or 'rgb_array', got {render_mode!r}")
+    return TwinRenderer(card, core.model, height=height, width=width)

@@ -1,0 +1,265 @@
+"""B imagined episodes advanced together: heads, endings, returns, success and diverged rows, without a row loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from wmbench.cards import ModelCard, TaskCard
+from wmbench.errors import CardError, MissingHeadError
+from wmbench.keys import fold_in, keys_from_seeds, uniform
+from wmbench.protocols import Prediction, State, WorldModel
+from wmbench.trees import gather, scatter
+from wmbench_envs.twin_arrays import Arrays
+from wmbench_envs.twin_starts import Starts
+
+LARGEST = float(np.finfo(np.float32).max)
+TERMINATION = 0x7465726D
+"""Label of the random numbers that turn a termination probability into an ending."""
+
+
+def check_heads(task: TaskCard, model: ModelCard, *, uncertainty: bool) -> None:
+    """Refuse a model that cannot stand in for the task's simulator.
+
+    A head that the model lacks is accepted only where its card names a source that knows the answer:
+    ``sources={"terminated": "card"}`` where the task's card says that it never terminates.
+
+    Raises:
+        MissingHeadError: A head is neither predicted nor known otherwise.
+    """
+
+    def refuse(head: str, remedy: str) -> None:
+        raise MissingHeadError(f"{task.id}: model {model.name!r} has no {head!r} head, and {remedy}")
+
+    for head in ("observation", "reward"):
+        if head not in model.predicts:
+            refuse(head, "nothing else can supply it; use a model that predicts it")
+    if "terminated" not in model.predicts:
+        source = model.sources.get("terminated")
+        if source != "card":
+            named = "its card declares no source for it" if source is None else f"its source {source!r} is unknown"
+            refuse("terminated", f"{named}; predict it, or declare 'card' where the task never terminates")
+        if task.terminates:
+            refuse("terminated", "the source 'card' does not do here, because this task can terminate; predict it")
+    if task.success.kind == "env" and "success" not in model.predicts:
+        refuse("success", "this task's success cannot be computed from observation and reward; predict it")
+    if uncertainty and "uncertainty" not in model.predicts:
+        refuse("uncertainty", "uncertainty=True was asked for; use a model that predicts it, or leave it off")
+
+
+@dataclass
+class Outcome:
+    """What one control step did to n rows; NumPy arrays or torch tensors, as the core was built.
+
+    Attributes:
+        observation: (n, O) float32, not yet copied for the caller.
+        reward: (n,) float64.
+        terminated: (n,) bool.
+        truncated: (n,) bool.
+        success: (n,) bool.
+        diverged: (n,) bool: the prediction was not finite. The observation is then the last finite one, the
+            reward 0 by declaration, and the row truncated.
+        uncertainty: name to (n,) float32, infinite where the model's own number was not finite; or None.
+        ended: (n,) bool, terminated or truncated.
+        any_ended: Whether any row ended.
+    """
+
+    observation: Any
+    reward: Any
+    terminated: Any
+    truncated: Any
+    success: Any
+    diverged: Any
+    uncertainty: dict[str, Any] | None
+    ended: Any
+    any_ended: bool
+
+
+class Imagination:
+    """A world model with everything an environment needs around it, for B rows at once.
+
+    Attributes:
+        task: The task's card.
+        model: The world model.
+        state: The model's own state, a pytree with B rows.
+        observation: (B, O) float32, the current observations; not to be handed out without a copy.
+        diverged_count: How many episodes ended because a prediction was not finite.
+    """
+
+    def __init__(
+        self,
+        task: TaskCard,
+        model: WorldModel,
+        starts: Starts,
+        num_envs: int,
+        *,
+        device: torch.device,
+        array: str = "numpy",
+        uncertainty: bool = False,
+    ) -> None:
+        """Prepare; nothing is imagined yet.
+
+        Args:
+            task: The task.
+            model: The world model, already on ``device``.
+            starts: Where episodes begin.
+            num_envs: B.
+            device: The model's device.
+            array: ``"numpy"`` (bookkeeping on the CPU) or ``"torch"`` (everything stays on ``device``).
+            uncertainty: Whether the model is asked for it at every step.
+
+        Raises:
+            MissingHeadError: See :func:`check_heads`.
+        """
+        check_heads(task, model.card, uncertainty=uncertainty)
+        self.task = task
+        self.model = model
+        self.num_envs = num_envs
+        self.device = device
+        self.state: State = None
+        self.observation: Any = None
+        self.diverged_count = 0
+        self._starts = starts
+        self._uncertainty = uncertainty
+        self._arrays = Arrays(array, device)
+        self._terminates = "terminated" in model.card.predicts
+        self._sampled = model.card.termination == "sample"
+        self._success_head = task.success.kind == "env"
+        self._keys: Any = None  # (B,) int64
+        self._elapsed: Any = None  # (B,) int64, steps taken
+        self._returns: Any = None  # (B,) float64, rewards summed
+        bounds = [self._bound([d.low for d in task.observation], -np.inf)]
+        bounds += [self._bound([d.high for d in task.observation], np.inf)]
+        self._bounds = bounds if any(bool(self._arrays.xp.isfinite(b).any()) for b in bounds) else None
+
+    def begin(self, seeds: np.ndarray, rows: Any = None) -> None:
+        """Start episodes.
+
+        Args:
+            seeds: (n,) int64 episode seeds.
+            rows: (n,) int64 indices of the rows that start, an array of the core's kind; None for all B.
+        """
+        start = self._starts.draw(seeds)
+        given = keys_from_seeds(seeds)
+        with torch.no_grad():
+            state = self.model.initial(start, keys=torch.from_numpy(given.copy()).to(self.device))
+        observation = self._arrays.of_tensor(start.observation)
+        keys = self._arrays.of_numpy(given)
+        if rows is None:
+            n = self.num_envs
+            self.state, self.observation, self._keys = state, observation, keys
+            self._elapsed = self._arrays.zeros(n, "int64")
+            self._returns = self._arrays.zeros(n, "float64")
+        else:
+            self.state = scatter(self.state, self._arrays.tensor(rows), state)
+            self.observation = scatter(self.observation, rows, observation)
+            self._keys[rows] = keys
+            self._elapsed[rows] = 0
+            self._returns[rows] = 0.0
+
+    def advance(self, action: torch.Tensor, rows: Any = None) -> Outcome:
+        """One control step.
+
+        Args:
+            action: (n, A) float32 on the model's device, checked and inside the bounds.
+            rows: (n,) int64 indices of the rows that step, an array of the core's kind; None for all B.
+
+        Raises:
+            CardError: A prediction has another shape than promised.
+            MissingHeadError: A head that the model's card promises is None.
+        """
+        state = self.state if rows is None else gather(self.state, self._arrays.tensor(rows))
+        with torch.no_grad():
+            state, prediction = self.model.step(state, action, uncertainty=self._uncertainty)
+        n = len(action)
+        observation = self._head(prediction, "observation", (n, len(self.task.observation)), torch.float32)
+        reward = self._head(prediction, "reward", (n,), torch.float64)
+        xp = self._arrays.xp
+        every = slice(None) if rows is None else rows
+        finite = xp.isfinite(observation).all(-1) & (abs(reward) <= LARGEST)  # NaN compares as False
+        elapsed = self._elapsed[every] + 1
+        truncated = elapsed >= self.task.horizon
+        if self._terminates:
+            probability = self._head(prediction, "terminated", (n,), torch.float32)
+            finite &= xp.isfinite(probability)
+            terminated = probability >= 0.5
+            if self._sampled:
+                drawn = uniform(fold_in(fold_in(self._keys[every], TERMINATION), elapsed), 1)[:, 0]
+                terminated = drawn < probability
+        else:
+            terminated = self._arrays.zeros(n, "bool")
+        solved = None
+        if self._success_head:
+            solved = self._head(prediction, "success", (n,), torch.float32)
+            finite &= xp.isfinite(solved)
+        diverged = ~finite
+        all_finite = bool(finite.all())
+        if not all_finite:
+            observation = xp.where(finite[:, None], observation, self.observation[every])
+            reward = xp.where(finite, reward, xp.zeros_like(reward))
+            terminated = terminated & finite
+            truncated = truncated | diverged
+            self.diverged_count += int(diverged.sum())
+        if self._bounds is not None:
+            observation = xp.minimum(xp.maximum(observation, self._bounds[0]), self._bounds[1])
+        returns = self._returns[every] + reward
+        ended = terminated | truncated
+        if solved is not None:
+            success = solved >= 0.5
+        else:
+            with np.errstate(over="ignore"):  # an observation may be finite and its square not
+                success = self.task.success(reward, returns, observation, ended)
+        if not all_finite:
+            success = success & finite
+        uncertainty = self._uncertainties(prediction, n) if self._uncertainty else None
+        if rows is None:
+            self.state, self.observation = state, observation
+            self._elapsed, self._returns = elapsed, returns
+        else:
+            self.state = scatter(self.state, self._arrays.tensor(rows), state)
+            self.observation = scatter(self.observation, rows, observation)
+            self._elapsed[rows], self._returns[rows] = elapsed, returns
+        any_ended = bool(ended.any())
+        return Outcome(observation, reward, terminated, truncated, success, diverged, uncertainty, ended, any_ended)
+
+    def close(self) -> None:
+        """Free simulators that starts were drawn from."""
+        self._starts.close()
+
+    def _head(self, prediction: Prediction, head: str, shape: tuple[int, ...], dtype: torch.dtype) -> Any:
+        """A prediction as an array of the core's kind, after a look at its shape."""
+        value = getattr(prediction, head)
+        name = self.model.card.name
+        if value is None:
+            raise MissingHeadError(f"{self.task.id}: model {name!r} promises {head!r} in its card and predicted None")
+        if tuple(value.shape) != shape:
+            raise CardError(
+                f"{self.task.id}: model {name!r} predicted {head!r} of shape {tuple(value.shape)}, expected {shape}"
+            )
+        return self._arrays.of_tensor(value.to(dtype))
+
+    def _uncertainties(self, prediction: Prediction, n: int) -> dict[str, Any]:
+        """Named uncertainties with infinity for what is not finite."""
+        given = prediction.uncertainty
+        if given is None:
+            raise MissingHeadError(
+                f"{self.task.id}: model {self.model.card.name!r} promises 'uncertainty' in its card and predicted None"
+            )
+        found = {}
+        for name, value in given.items():
+            if tuple(value.shape) != (n,):
+                raise CardError(
+                    f"{self.task.id}: model {self.model.card.name!r} gave uncertainty {name!r} of shape "
+                    f"{tuple(value.shape)}, expected {(n,)}"
+                )
+            array = self._arrays.of_tensor(
+                torch.nan_to_num(value.float(), nan=torch.inf, posinf=torch.inf, neginf=torch.inf)
+            )
+            found[name] = array
+        return found
+
+    def _bound(self, values: list[float | None], missing: float) -> Any:
+        return self._arrays.of_numpy(np.array([missing if v is None else v for v in values], dtype=np.float32))

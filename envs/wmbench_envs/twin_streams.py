@@ -1,0 +1,71 @@
+"""The random stream of each row of a batched twin: the same draws as one environment per row would make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium.utils import seeding
+
+from wmbench_envs.spaces import check_seed, draw_seed
+
+
+class RowStreams:
+    """N streams from which resets without a seed draw; a stream is made only when it is first drawn from."""
+
+    def __init__(self, num_envs: int, task_id: str) -> None:
+        """Streams that are not seeded yet."""
+        self._task_id = task_id
+        self._seeds: np.ndarray = np.full(num_envs, -1, dtype=np.int64)
+        self._streams: list[np.random.Generator | None] = [None] * num_envs
+
+    def episode_seeds(self, seed: Any, rows: np.ndarray) -> np.ndarray:
+        """Seeds of the episodes that a reset begins, restarting the streams of rows that are given one.
+
+        Args:
+            seed: As given to ``VectorEnv.reset``: None, an int, or a sequence of N ints and Nones.
+            rows: (r,) int64, the rows that are reset.
+
+        Returns:
+            (r,) int64.
+
+        Raises:
+            ValueError: A seed is no integer in [0, 2**32), or their number is not N.
+        """
+        n = len(self._seeds)
+        if seed is None:
+            return self.draw(rows)
+        if not hasattr(seed, "__len__"):
+            first = check_seed(self._task_id, seed)
+            check_seed(self._task_id, first + n - 1)
+            self._restart(rows, first + rows)
+            return first + rows
+        if len(seed) != n:
+            raise ValueError(f"{self._task_id}: expected one seed per row, {n}, got {len(seed)}")
+        chosen = [None if seed[row] is None else check_seed(self._task_id, seed[row]) for row in rows]
+        given = np.array([s is not None for s in chosen])
+        seeds = np.array([0 if s is None else s for s in chosen], dtype=np.int64)
+        self._restart(rows[given], seeds[given])
+        seeds[~given] = self.draw(rows[~given])
+        return seeds
+
+    def draw(self, rows: np.ndarray) -> np.ndarray:
+        """The next episode seed of each of the given rows, (r,) int64."""
+        return np.fromiter((draw_seed(self.stream(row)) for row in rows.tolist()), dtype=np.int64, count=len(rows))
+
+    def stream(self, row: int) -> np.random.Generator:
+        """The stream of one row."""
+        found = self._streams[row]
+        if found is None:
+            seed = int(self._seeds[row])
+            found, _ = seeding.np_random(None if seed < 0 else seed)
+            self._streams[row] = found
+        return found
+
+    def _restart(self, rows: np.ndarray, seeds: np.ndarray) -> None:
+        self._seeds[rows] = seeds
+        if len(rows) == len(self._streams):
+            self._streams = [None] * len(rows)
+        else:
+            for row in rows.tolist():
+                self._streams[row] = None
