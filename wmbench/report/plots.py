@@ -17,7 +17,7 @@ from wmbench.report.view import LEARNED, TRUE, TaskView
 
 INK, MUTED, BLUE, ORANGE, GREEN = "#1f2933", "#9aa5b1", "#1f6feb", "#d9730d", "#2e7d4f"
 COLOURS = {LEARNED: BLUE, "linear": ORANGE, "copy-last": "#7b61a8", "mean-delta": GREEN, "random-walk": "#b5838d"}
-STYLE = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.spines.top": False,
@@ -104,7 +104,9 @@ def drift(view: TaskView) -> Figure | None:
     for threshold in (0.5, 1.0):
         axes.axhline(threshold, color=MUTED, lw=0.6, ls="--")
     axes.set(xlabel="step", ylabel="NRMSE (sigma)", ylim=(0, 2.2), xlim=(1, None))
-    seconds = axes.secondary_xaxis("top", functions=(lambda s: s * view.card.dt, lambda t: t / view.card.dt))
+    dt = view.card.dt
+    conversions: Any = (lambda s: s * dt, lambda t: t / dt)
+    seconds = axes.secondary_xaxis("top", functions=conversions)
     seconds.set_xlabel("seconds")
     figure.legend(loc="outside right upper")
     return figure
@@ -119,9 +121,9 @@ def rollout(view: TaskView, folder: Path) -> Figure | None:
     shown = len(values["dimensions"])
     frames = np.load(folder / values["frames"]) if values["frames"] else None  # (2, F, H, W, 3)
     figure = Figure(figsize=(8, 3.2 + 1.6 * (frames is not None)), layout="constrained")
-    parts = figure.subfigures(2, 1, height_ratios=(1.3, 2)) if frames is not None else [None, figure]
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1.3, 2)) if frames is not None else [None, figure]
     if frames is not None:
-        grid = parts[0].subplots(2, frames.shape[1], squeeze=False)
+        grid: Any = parts[0].subplots(2, frames.shape[1], squeeze=False)
         for row, name in enumerate(("true", "learned")):
             for column, step in enumerate(values["frame_steps"]):
                 axes = grid[row, column]

@@ -87,7 +87,8 @@ def _progress(show: bool) -> Progress:
 
 def _in_parallel(folder: Path, names: list[str], counts: dict[str, int], workers: int, bars: Progress) -> None:
     """Run tracks as processes, ``workers`` at a time, showing their events; stop all if one fails."""
-    waiting, running, failures = list(names), [], []
+    waiting, failures = list(names), list[str]()
+    running: list[tuple[subprocess.Popen[str], threading.Thread]] = []
     threads = str(max(1, (os.cpu_count() or 1) // max(1, min(workers, len(names)))))
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     gate = threading.Lock()
