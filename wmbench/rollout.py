@@ -1,0 +1,265 @@
+"""The one engine that lets a policy act: the same episodes for any number of environments, true or learned."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+
+from wmbench.cards import TaskCard
+from wmbench.checks import ActionCheck
+from wmbench.episodes.data import EpisodeData
+from wmbench.keys import fold_in, keys_from_seeds
+from wmbench.protocols import Policy, State
+from wmbench.registration import task_card
+from wmbench.rollout_buffers import Buffers
+from wmbench.rollout_rows import LoopRows, Rows, VectorRows
+from wmbench.trees import gather, scatter
+
+
+def rollout(
+    task: TaskCard | str,
+    policy: Policy,
+    seeds: Sequence[int],
+    *,
+    num_envs: int = 1,
+    on_episode: Callable[[int, EpisodeData], None] | None = None,
+    **options: Any,
+) -> list[EpisodeData]:
+    """Run one episode per seed.
+
+    Args:
+        task: Card, id or short name.
+        policy: Who acts.
+        seeds: One per episode; an episode is ``reset(seed=seed)``, and the policy's keys derive from it, too.
+        num_envs: Episodes that run side by side; it changes the speed and nothing else.
+        on_episode: Called with (position in ``seeds``, episode) as episodes end, in no particular order.
+        **options: See :class:`Rollout`: ``simulator``, ``init``, ``device``, ``vectorization``,
+            ``record_state``, ``source``, ``on_error``, ``timing``.
+
+    Returns:
+        Episodes in the order of ``seeds``.
+
+    Raises:
+        WmbenchError: The simulator, or an action of the policy, is at fault (``on_error="raise"``).
+    """
+    done: dict[int, EpisodeData] = {}
+    with Rollout(task, policy, num_envs=max(1, min(num_envs, len(seeds))), **options) as engine:
+        for position, episode in engine.run(seeds):
+            done[position] = episode
+            if on_episode is not None:
+                on_episode(position, episode)
+    return [done[i] for i in range(len(seeds))]
+
+
+class Rollout:
+    """Environments and a policy, kept for any number of runs. Use it as a context manager, or close it."""
+
+    def __init__(
+        self,
+        task: TaskCard | str,
+        policy: Policy,
+        *,
+        simulator: str | Path | None = None,
+        num_envs: int = 1,
+        init: str = "true",
+        device: str = "cpu",
+        vectorization: Literal["sync", "async"] = "sync",
+        record_state: bool = False,
+        source: str = "",
+        on_error: Literal["raise", "record"] = "raise",
+        timing: bool = False,
+        **env_options: Any,
+    ) -> None:
+        """Make the environments.
+
+        Args:
+            task: Card, id or short name.
+            policy: Who acts.
+            simulator: None for the true simulator, otherwise a checkpoint folder or a world model's name.
+            num_envs: Episodes that run side by side.
+            init: Where imagined episodes begin, ``"true"`` or ``"bank"``; the true simulator ignores it.
+            device: Where the learned simulator runs; the true simulator ignores it.
+            vectorization: The true simulator in this process, or in one process per environment.
+            record_state: Whether to store the true simulator's state at every step.
+            source: Name of who acts, stored with the episodes.
+            on_error: ``"raise"``, or ``"record"``: an episode in which the policy or the simulator fails is
+                returned up to that step with the reason in ``EpisodeData.invalid``, and the others go on.
+            timing: Whether to store wall-clock seconds per call.
+            **env_options: Further keyword arguments for ``gym.make_vec`` of a learned simulator.
+
+        Raises:
+            ValueError: A setting that does not exist, or states of a learned simulator.
+        """
+        if vectorization not in ("sync", "async"):
+            raise ValueError(f"vectorization must be 'sync' or 'async', got {vectorization!r}")
+        if on_error not in ("raise", "record"):
+            raise ValueError(f"on_error must be 'raise' or 'record', got {on_error!r}")
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        if simulator is not None and record_state:
+            raise ValueError("record_state needs simulator=None: only the true simulator has a state")
+        if simulator is None and env_options:
+            raise ValueError(f"{', '.join(sorted(env_options))} only have a meaning with simulator=...")
+        self.card = task_card(task) if isinstance(task, str) else task
+        self.policy = policy
+        self.source = source
+        self.num_envs = num_envs
+        self._recording = on_error == "record"
+        self._timing = timing
+        self._check = ActionCheck(self.card)
+        options: dict[str, Any] = {"vectorization": vectorization}
+        if simulator is not None:
+            options = {"simulator": str(simulator), "init": init, "device": device, **env_options}
+
+        def make(n: int) -> Rows:
+            if simulator is None and vectorization == "sync":
+                return LoopRows(self.card, n, record_state=record_state, keep_going=self._recording)
+            return VectorRows(self.card, n, options, record_state=record_state)
+
+        self._make = make
+        self._rows = make(num_envs)
+
+    def run(self, seeds: Sequence[int]) -> Iterator[tuple[int, EpisodeData]]:
+        """Run one episode per seed.
+
+        Args:
+            seeds: See :func:`rollout`.
+
+        Yields:
+            Position in ``seeds`` and the episode, as they end.
+
+        Raises:
+            WmbenchError: A fault of the policy or simulator, unless it is to be recorded.
+        """
+        waiting = deque((i, int(seed)) for i, seed in enumerate(seeds))
+        while waiting:
+            buffers = Buffers(self.card, self.num_envs, self.source, timing=self._timing)
+            try:
+                yield from self._advance(buffers, waiting)
+            except _SimulatorFailed as failure:
+                yield from self._alone(buffers, failure)
+
+    def close(self) -> None:
+        """Free the environments."""
+        self._rows.close()
+
+    def __enter__(self) -> Rollout:
+        """Nothing more to open."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Free the environments."""
+        self.close()
+
+    def _advance(self, buffers: Buffers, waiting: deque[tuple[int, int]]) -> Iterator[tuple[int, EpisodeData]]:
+        """Keep all rows busy until every waiting episode has ended."""
+        memory = self.policy.initial(self.num_envs)
+        while True:
+            if waiting and len(free := buffers.free()):
+                started = [waiting.popleft() for _ in free[: len(waiting)]]
+                rows, seeds = free[: len(started)], [seed for _, seed in started]
+                memory = scatter(memory, rows, self.policy.initial(len(rows)))
+                buffers.assign(rows, started, keys_from_seeds(seeds))
+                observation, state = self._simulate(self._rows.reset, rows, seeds)
+                buffers.begin(rows, observation, state, skip=self._rows.errors)
+                for row, error in self._rows.errors.items():
+                    yield buffers.finish(row, invalid=_reason(error))
+            rows = buffers.active()
+            if not len(rows):
+                if waiting:
+                    continue
+                return
+            clock = time.perf_counter()
+            everyone = len(rows) == self.num_envs
+            action, new, faults = self._act(
+                buffers.observation(rows),
+                memory if everyone else gather(memory, rows),
+                fold_in(buffers.keys[rows], buffers.steps[rows]),
+            )
+            memory = new if everyone else scatter(memory, rows, new)
+            act_seconds = time.perf_counter() - clock
+            for i, reason in faults.items():
+                yield buffers.finish(int(rows[i]), invalid=reason)
+            sound = np.array([i not in faults for i in range(len(rows))]) if faults else slice(None)
+            rows, action = rows[sound], action[sound]
+            if not len(rows):
+                continue
+            clock = time.perf_counter()
+            steps = self._simulate(self._rows.step, rows, action)
+            step_seconds = time.perf_counter() - clock
+            errors = self._rows.errors
+            ended = buffers.record(rows, action, steps, act_seconds, step_seconds, skip=errors)
+            for row in rows[ended].tolist():
+                yield buffers.finish(row, invalid=_reason(errors[row]) if row in errors else None)
+
+    def _act(
+        self, observation: np.ndarray, memory: State, keys: np.ndarray
+    ) -> tuple[np.ndarray, State, dict[int, str]]:
+        """Checked actions (n, A), the policy's next state, and in recording mode the rows at fault."""
+        n = len(keys)
+        try:
+            action, new = self.policy.act(observation, memory, keys=keys)
+            return self._check.batch(action, n), new, {}
+        except Exception as error:
+            if not self._recording:
+                raise
+            if n == 1:
+                return np.zeros((1, *self._check.shape), np.float32), memory, {0: _reason(error)}
+        actions = np.zeros((n, *self._check.shape), np.float32)
+        faults = {}
+        for i in range(n):  # the policy's rows are independent, so asking again finds the ones at fault
+            row = np.array([i])
+            actions[row], new, fault = self._act(observation[row], gather(memory, row), keys[row])
+            memory = scatter(memory, row, new)
+            if fault:
+                faults[i] = fault[0]
+        return actions, memory, faults
+
+    def _simulate(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the simulator; in recording mode a fault of the whole batch becomes :class:`_SimulatorFailed`."""
+        if not self._recording:
+            return call(*arguments)
+        try:
+            return call(*arguments)
+        except Exception as error:
+            raise _SimulatorFailed(error) from error
+
+    def _alone(self, buffers: Buffers, failure: _SimulatorFailed) -> Iterator[tuple[int, EpisodeData]]:
+        """After a fault of the whole batch: find the episode at fault by running each by itself."""
+        self._rows.close()
+        if self.num_envs == 1:
+            self._rows = self._make(1)
+            yield buffers.finish(0, invalid=_reason(failure.cause))
+            return
+        running = buffers.running()
+        everyone, self.num_envs = self.num_envs, 1
+        self._rows = self._make(1)
+        try:
+            for position, seed in running:
+                for _, episode in self.run([seed]):
+                    yield position, episode
+        finally:
+            self._rows.close()
+            self.num_envs = everyone
+            self._rows = self._make(everyone)
+
+
+class _SimulatorFailed(Exception):
+    """A simulator raised while it advanced a batch."""
+
+    def __init__(self, cause: Exception) -> None:
+        """Keep what it raised."""
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,215 @@
+"""Rows of environments that begin, step and end one by one: a loop of single ones, or a vector environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+
+from wmbench.cards import TaskCard
+from wmbench.errors import CardError
+
+
+@dataclass
+class Steps:
+    """What one control step did to n rows.
+
+    Attributes:
+        observation: (n, O) float32.
+        reward: (n,) float64.
+        terminated: (n,) bool.
+        truncated: (n,) bool.
+        success: (n,) bool.
+        diverged: (n,) bool.
+        state: (n, S) float64, or None.
+    """
+
+    observation: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    success: np.ndarray
+    diverged: np.ndarray
+    state: np.ndarray | None = None
+
+
+class Rows(Protocol):
+    """Environments of one task.
+
+    Attributes:
+        errors: Row to what went wrong there during the last call; its numbers are then meaningless.
+    """
+
+    errors: dict[int, Exception]
+
+    def reset(self, rows: np.ndarray, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Begin the episodes of ``seeds`` in ``rows``: (n, O) observations and (n, S) states or None."""
+        ...
+
+    def step(self, rows: np.ndarray, action: np.ndarray) -> Steps:
+        """Step ``rows`` with (n, A) checked actions; what the other rows do is nobody's business."""
+        ...
+
+    def close(self) -> None:
+        """Free the environments."""
+        ...
+
+
+class LoopRows:
+    """Single environments of the true simulator, one after the other; a fault stays in its row."""
+
+    def __init__(self, card: TaskCard, num_envs: int, *, record_state: bool, keep_going: bool) -> None:
+        """Make the environments.
+
+        Args:
+            card: The task.
+            num_envs: How many.
+            record_state: Whether to read the simulator's state at every step.
+            keep_going: Whether a row's exception goes into ``errors`` instead of up.
+        """
+        self.errors: dict[int, Exception] = {}
+        self._card = card
+        self._record_state = record_state
+        self._catch: tuple[type[Exception], ...] = (Exception,) if keep_going else ()
+        self._envs: list[Any] = []
+        try:
+            for _ in range(num_envs):
+                self._envs.append(gym.make(card.id))
+        except BaseException:
+            self.close()
+            raise
+
+    def reset(self, rows: np.ndarray, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None]:
+        """See :meth:`Rows.reset`."""
+
+        def begin(env: Any, i: int) -> tuple[Any, ...]:
+            return env.reset(seed=seeds[i])[0], self._state(env)
+
+        found = self._each(rows, begin)
+        default = (np.zeros(len(self._card.observation), np.float32), None)
+        observation = np.stack([found.get(i, default)[0] for i in range(len(rows))])
+        return observation, self._stack_states(found, len(rows))
+
+    def step(self, rows: np.ndarray, action: np.ndarray) -> Steps:
+        """See :meth:`Rows.step`."""
+
+        def advance(env: Any, i: int) -> tuple[Any, ...]:
+            observation, reward, terminated, truncated, info = env.step(action[i])
+            return observation, self._state(env), reward, terminated, truncated, info["success"]
+
+        found = self._each(rows, advance)
+        n = len(rows)
+        default = (np.zeros(len(self._card.observation), np.float32), None, 0.0, False, True, False)
+        results = [found.get(i, default) for i in range(n)]
+        return Steps(
+            observation=np.stack([r[0] for r in results]),
+            reward=np.array([r[2] for r in results], dtype=np.float64),
+            terminated=np.array([r[3] for r in results], dtype=bool),
+            truncated=np.array([r[4] for r in results], dtype=bool),
+            success=np.array([r[5] for r in results], dtype=bool),
+            diverged=np.zeros(n, dtype=bool),
+            state=self._stack_states(found, n),
+        )
+
+    def close(self) -> None:
+        """Free the environments."""
+        for env in self._envs:
+            env.close()
+
+    def _each(self, rows: np.ndarray, call: Callable[[Any, int], tuple[Any, ...]]) -> dict[int, tuple[Any, ...]]:
+        """Call something for each row; a row that fails gets a new environment and an entry in ``errors``."""
+        self.errors = {}
+        found = {}
+        for i, row in enumerate(rows):
+            try:
+                found[i] = call(self._envs[row], i)
+            except self._catch as error:
+                self.errors[int(row)] = error
+                self._envs[row].close()
+                self._envs[row] = gym.make(self._card.id)
+        return found
+
+    def _state(self, env: Any) -> np.ndarray | None:
+        return env.unwrapped.get_state() if self._record_state else None
+
+    def _stack_states(self, found: dict[int, tuple[Any, ...]], n: int) -> np.ndarray | None:
+        """(n, S) with zeros for rows that failed."""
+        if not self._record_state or not found:
+            return None
+        size = len(next(iter(found.values()))[1])
+        return np.stack([found[i][1] if i in found else np.zeros(size) for i in range(n)])
+
+
+class VectorRows:
+    """A vector environment with autoreset disabled: the learned twin, or the true simulator in processes.
+
+    Rows without an episode are kept alive with actions from the middle of the box, and begin anew when they have ended.
+    """
+
+    def __init__(self, card: TaskCard, num_envs: int, options: dict[str, Any], *, record_state: bool) -> None:
+        """Make the vector environment.
+
+        Args:
+            card: The task.
+            num_envs: How many rows.
+            options: Further keyword arguments for ``gym.make_vec``.
+            record_state: Whether to read the simulator's state at every step.
+        """
+        self.errors: dict[int, Exception] = {}
+        self._card = card
+        self._record_state = record_state
+        self._env: Any = gym.make_vec(card.id, num_envs=num_envs, autoreset_mode="Disabled", **options)
+        low, high = card.action_bounds()
+        self._actions = np.tile((low + high) / 2, (num_envs, 1)).astype(np.float32)  # (N, A)
+        self._ended = np.zeros(num_envs, dtype=bool)
+        self._idle_seed: int | None = None
+
+    def reset(self, rows: np.ndarray, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None]:
+        """See :meth:`Rows.reset`."""
+        mask = np.zeros(len(self._actions), dtype=bool)
+        mask[rows] = True
+        if self._idle_seed is None:
+            self._idle_seed = int(seeds[0])
+            mask[:] = True
+        observation = self._reset(mask, dict(zip(rows.tolist(), seeds, strict=True)))
+        return observation[rows], self._states(rows)
+
+    def step(self, rows: np.ndarray, action: np.ndarray) -> Steps:
+        """See :meth:`Rows.step`."""
+        actions = self._actions.copy()
+        actions[rows] = action
+        self._ended[rows] = False
+        if self._ended.any():  # rows without an episode must not stand still
+            self._reset(self._ended, {})
+        observation, reward, terminated, truncated, info = self._env.step(actions)
+        if "success" not in info:
+            raise CardError(f"{self._card.id}: the vector environment's info lacks 'success'")
+        diverged = info.get("diverged", np.zeros(len(actions), dtype=bool))
+        self._ended = np.asarray(terminated | truncated)
+        return Steps(
+            observation=np.asarray(observation)[rows],
+            reward=np.asarray(reward, dtype=np.float64)[rows],
+            terminated=np.asarray(terminated)[rows],
+            truncated=np.asarray(truncated)[rows],
+            success=np.asarray(info["success"]).astype(bool)[rows],
+            diverged=np.asarray(diverged).astype(bool)[rows],
+            state=self._states(rows),
+        )
+
+    def close(self) -> None:
+        """Free the environments."""
+        self._env.close()
+
+    def _reset(self, mask: np.ndarray, seeds: dict[int, int]) -> np.ndarray:
+        every = [int(seeds.get(row, self._idle_seed)) for row in range(len(mask))]  # type: ignore[arg-type]
+        options = None if mask.all() else {"reset_mask": mask}
+        return np.asarray(self._env.reset(seed=every, options=options)[0])
+
+    def _states(self, rows: np.ndarray) -> np.ndarray | None:
+        if not self._record_state:
+            return None
+        states = self._env.call("get_state")
+        return np.stack([states[row] for row in rows])
