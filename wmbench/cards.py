@@ -40,6 +40,29 @@ class Dimension:
 
 
 @dataclass(frozen=True)
+class JointReading:
+    """How the position of one joint follows from an observation: ``sign * (of - minus) + offset``.
+
+    Attributes:
+        of: An index into the observation, or a (sine, cosine) pair of indices, read as an angle.
+        minus: The same, subtracted: two absolute orientations give the angle of the joint between them.
+        sign: -1 where the joint turns the other way.
+        offset: Added last, in the joint's unit.
+    """
+
+    of: int | tuple[int, int]
+    minus: int | tuple[int, int] | None = None
+    sign: int = 1
+    offset: float = 0.0
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> JointReading:
+        """Read back from plain data."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return cls(**values)
+
+
+@dataclass(frozen=True)
 class SuccessRule:
     """When a step or an episode counts as a success, as a pure function of recorded numbers.
 
@@ -121,8 +144,9 @@ class TaskCard:
         physics: The engine and device that define the true task.
         reward_range: Lowest and highest possible reward of one step, None where unbounded.
         pose: How a true simulator is posed from an observation for rendering: joint name to
-            an index into the observation, or to a (sine, cosine) pair of indices. Joints that are
-            not listed stay at their reset value. Empty: predicted states cannot be drawn.
+            an index into the observation, to a (sine, cosine) pair of indices, to a
+            :class:`JointReading`, or for a free joint to five indices (z, then the quaternion).
+            Joints that are not listed stay at their reset value. Empty: predicted states cannot be drawn.
         tags: Free words for filters.
         license: SPDX expression of the task's definition and assets.
         citation: Where the task was introduced.
@@ -145,7 +169,7 @@ class TaskCard:
     robot: str = ""
     physics: str = "mujoco-cpu"
     reward_range: tuple[float | None, float | None] = (None, None)
-    pose: Mapping[str, int | tuple[int, int]] = field(default_factory=dict)
+    pose: Mapping[str, int | tuple[int, ...] | JointReading] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     license: str = ""
     citation: str = ""
@@ -209,7 +233,7 @@ class TaskCard:
             values["success"] = SuccessRule(**rule)
             values["tags"] = tuple(values.get("tags", ()))
             values["reward_range"] = tuple(values.get("reward_range", (None, None)))
-            values["pose"] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.get("pose", {}).items()}
+            values["pose"] = {k: _read_pose(v) for k, v in values.get("pose", {}).items()}
             return cls(**values)
         except (TypeError, KeyError) as error:
             raise CardError(f"not a task card: {error}") from error
@@ -218,6 +242,13 @@ class TaskCard:
         """SHA-256 of the card's canonical JSON: two tasks agree if and only if their digests do."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_pose(value: Any) -> int | tuple[int, ...] | JointReading:
+    """One entry of a card's pose, from plain data."""
+    if isinstance(value, dict):
+        return JointReading.from_json(value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)

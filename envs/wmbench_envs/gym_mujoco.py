@@ -24,9 +24,10 @@ class GymMujoco:
         kwargs = dict(card.kwargs)
         derived = kwargs.pop("derived", ())
         self._card = card
-        self._env: Any = gym.make(card.backend_id, disable_env_checker=True, **kwargs).unwrapped
-        self._step = self._env.step
-        self._state = StateVector(self._env.model, self._env.data, derived)
+        env: Any = gym.make(card.backend_id, disable_env_checker=True, **kwargs).unwrapped
+        self._env = env
+        self._step = env.step
+        self._state = StateVector(env.model, env.data, derived)
 
     def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
         """As ``gymnasium.make(backend_id).reset(seed=seed)``."""

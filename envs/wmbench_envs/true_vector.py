@@ -119,8 +119,8 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
             checked = self._check.batch_torch(actions, self.num_envs, "cpu").numpy()
         observation, reward, terminated, truncated, infos = self._rows.step(checked)
         self._ended = terminated | truncated
-        values = (observation, np.asarray(reward, np.float64), terminated, truncated, infos)
-        return tuple(self._out(v) for v in values)  # type: ignore[return-value]
+        out = self._out
+        return out(observation), out(np.asarray(reward, np.float64)), out(terminated), out(truncated), out(infos)
 
     def render(self) -> Any:
         """A tuple of B frames, each (H, W, 3) uint8 (or None without a render mode)."""
@@ -135,16 +135,6 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
     def get_attr(self, name: str) -> tuple[Any, ...]:
         """An attribute of every row."""
         return self.call(name)
-
-    @property
-    def np_random(self) -> Any:
-        """The rows' generators."""
-        return self.get_attr("np_random")
-
-    @property
-    def np_random_seed(self) -> Any:
-        """The seeds that the rows' generators were made with."""
-        return self.get_attr("np_random_seed")
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close every row."""
