@@ -14,7 +14,7 @@ import numpy as np
 from wmbench.cards import TaskCard
 from wmbench.checks import ActionCheck
 from wmbench.episodes.data import EpisodeData
-from wmbench.keys import fold_in, keys_from_seeds
+from wmbench.keys import keys_from_seeds
 from wmbench.protocols import Policy, State
 from wmbench.registration import task_card
 from wmbench.rollout_buffers import Buffers
@@ -167,9 +167,9 @@ class Rollout:
                 started = [waiting.popleft() for _ in free[: len(waiting)]]
                 rows, seeds = free[: len(started)], [seed for _, seed in started]
                 memory = scatter(memory, rows, self.policy.initial(len(rows)))
-                buffers.assign(rows, started, keys_from_seeds(seeds))
+                buffers.begin(rows, started, keys_from_seeds(seeds))
                 observation, state = self._simulate(self._rows.reset, rows, seeds)
-                buffers.begin(rows, observation, state, skip=self._rows.errors)
+                buffers.first(rows, observation, state, skip=self._rows.errors)
                 for row, error in self._rows.errors.items():
                     yield buffers.finish(row, invalid=_reason(error))
             rows = buffers.active()
@@ -179,26 +179,24 @@ class Rollout:
                 return
             clock = time.perf_counter()
             everyone = len(rows) == self.num_envs
-            action, new, faults = self._act(
-                buffers.observation(rows),
-                memory if everyone else gather(memory, rows),
-                fold_in(buffers.keys[rows], buffers.steps[rows]),
-            )
+            observation, keys = buffers.now(rows)
+            action, new, faults = self._act(observation, memory if everyone else gather(memory, rows), keys)
             memory = new if everyone else scatter(memory, rows, new)
             act_seconds = time.perf_counter() - clock
-            for i, reason in faults.items():
-                yield buffers.finish(int(rows[i]), invalid=reason)
-            sound = np.array([i not in faults for i in range(len(rows))]) if faults else slice(None)
-            rows, action = rows[sound], action[sound]
-            if not len(rows):
-                continue
+            if faults:
+                for i, reason in faults.items():
+                    yield buffers.finish(int(rows[i]), invalid=reason)
+                sound = [i for i in range(len(rows)) if i not in faults]
+                rows, action = rows[sound], action[sound]
+                if not sound:
+                    continue
             clock = time.perf_counter()
             steps = self._simulate(self._rows.step, rows, action)
-            step_seconds = time.perf_counter() - clock
             errors = self._rows.errors
-            ended = buffers.record(rows, action, steps, act_seconds, step_seconds, skip=errors)
+            ended = buffers.record(rows, action, steps, (act_seconds, time.perf_counter() - clock))
             for row in rows[ended].tolist():
-                yield buffers.finish(row, invalid=_reason(errors[row]) if row in errors else None)
+                fault = errors.get(row)
+                yield buffers.finish(row, invalid=_reason(fault) if fault else None, failed_step=fault is not None)
 
     def _act(
         self, observation: np.ndarray, memory: State, keys: np.ndarray

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from typing import Any
 
 import numpy as np
 
 from wmbench.cards import TaskCard
 from wmbench.episodes.data import EpisodeData
 from wmbench.errors import CardError
+from wmbench.keys import fold_in
 from wmbench.rollout_rows import Steps
 
 FREE = -1
@@ -17,9 +19,8 @@ FREE = -1
 class Buffers:
     """One episode under construction per row.
 
-    Attributes:
-        keys: (N,) int64, key of each row's episode.
-        steps: (N,) int64, steps recorded so far.
+    All arrays are rings over one clock that ticks at every step, so that a step of all rows is one
+    contiguous write; a row remembers the tick at which its episode began.
     """
 
     def __init__(self, card: TaskCard, num_envs: int, source: str, *, timing: bool) -> None:
@@ -31,20 +32,21 @@ class Buffers:
             source: Stored with every episode.
             timing: Whether episodes carry wall-clock times.
         """
-        n, steps = num_envs, card.horizon
-        self.keys = np.zeros(n, dtype=np.int64)
-        self.steps = np.zeros(n, dtype=np.int64)
+        n, self._size = num_envs, card.horizon + 1
         self._card = card
         self._source = source
         self._timing = timing
-        self._begun = np.zeros(n, dtype=bool)
+        self._tick = 0
         self._position = np.full(n, FREE, dtype=np.int64)
         self._seed = np.zeros(n, dtype=np.int64)
-        self._observation = np.empty((n, steps + 1, len(card.observation)), dtype=np.float32)
-        self._action = np.empty((n, steps, len(card.action)), dtype=np.float32)
-        self._reward = np.empty((n, steps), dtype=np.float64)
-        self._flags = np.empty((4, n, steps), dtype=bool)  # terminated, truncated, success, diverged
-        self._seconds = np.empty((2, n, steps if timing else 0), dtype=np.float64)  # policy, simulator
+        self._began = np.zeros(n, dtype=np.int64)
+        self._fault = np.zeros(n, dtype=bool)  # the reset failed: not even a first observation
+        self._keys = np.zeros((n, card.horizon), dtype=np.int64)
+        self._observation = np.empty((self._size, n, len(card.observation)), dtype=np.float32)
+        self._action = np.empty((self._size, n, len(card.action)), dtype=np.float32)
+        self._reward = np.empty((self._size, n), dtype=np.float64)
+        self._flags = np.empty((self._size, 4, n), dtype=bool)  # terminated, truncated, success, diverged
+        self._seconds = np.empty((self._size, 2), dtype=np.float64)  # policy, simulator
         self._state: np.ndarray | None = None
 
     def free(self) -> np.ndarray:
@@ -59,90 +61,96 @@ class Buffers:
         """Position and seed of the episodes under way."""
         return [(int(self._position[row]), int(self._seed[row])) for row in self.active()]
 
-    def assign(self, rows: np.ndarray, episodes: Sequence[tuple[int, int]], keys: np.ndarray) -> None:
-        """Give rows their next episodes, as (position, seed)."""
+    def begin(self, rows: np.ndarray, episodes: Sequence[tuple[int, int]], keys: np.ndarray) -> None:
+        """Give rows their next episodes.
+
+        Args:
+            rows: (n,) free rows.
+            episodes: n pairs of position and seed.
+            keys: (n,) int64, key of each episode.
+        """
         self._position[rows] = [position for position, _ in episodes]
         self._seed[rows] = [seed for _, seed in episodes]
-        self.keys[rows] = keys
-        self.steps[rows] = 0
-        self._begun[rows] = False
+        self._began[rows] = self._tick
+        self._fault[rows] = True
+        self._keys[rows] = fold_in(keys[:, None], np.arange(self._card.horizon, dtype=np.int64))
 
-    def begin(
+    def first(
         self, rows: np.ndarray, observation: np.ndarray, state: np.ndarray | None, *, skip: Container[int]
     ) -> None:
-        """Store what the resets gave, (n, O) and (n, S), except in the rows to skip, whose resets failed."""
-        self._observation[rows, 0] = observation
-        self._begun[rows] = [row not in skip for row in rows.tolist()]
-        self._store_state(rows, state)
+        """Store what the resets gave, (n, O) and (n, S); rows to skip have failed."""
+        self._observation[self._tick % self._size, rows] = observation
+        self._fault[rows] = [row in skip for row in rows.tolist()]
+        self._store_state(self._tick, rows, state)
 
-    def observation(self, rows: np.ndarray) -> np.ndarray:
-        """Current observations of rows, (n, O), a copy."""
-        return self._observation[rows, self.steps[rows]]
+    def now(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+        """What a policy is given: current observations (n, O) and this step's keys (n,), both copies."""
+        tick = self._tick
+        return (
+            self._observation[tick % self._size, rows].copy(),
+            self._keys[rows, tick - self._began[rows]],
+        )
 
-    def record(
-        self,
-        rows: np.ndarray,
-        action: np.ndarray,
-        steps: Steps,
-        act_seconds: float,
-        step_seconds: float,
-        *,
-        skip: Container[int],
-    ) -> np.ndarray:
-        """Store one step of rows.
+    def record(self, rows: np.ndarray, action: np.ndarray, steps: Steps, seconds: tuple[float, float]) -> np.ndarray:
+        """Store one step of rows; all others stand still.
 
         Args:
             rows: (n,) which.
             action: (n, A) what was applied.
             steps: What it did.
-            act_seconds: The policy's time for all of them.
-            step_seconds: The simulator's time for all of them.
-            skip: Rows in which the simulator failed: nothing is stored.
+            seconds: The policy's and the simulator's time for all of them.
 
         Returns:
-            (n,) bool, the episodes that have ended, or failed.
-        """
-        t = self.steps[rows]
-        late = t >= self._card.horizon
-        if late.any():
-            raise CardError(f"{self._card.id}: an episode went on after the horizon of {self._card.horizon} steps")
-        self._action[rows, t] = action
-        self._reward[rows, t] = steps.reward
-        for flags, values in zip(
-            self._flags, (steps.terminated, steps.truncated, steps.success, steps.diverged), strict=True
-        ):
-            flags[rows, t] = values
-        if self._timing:
-            self._seconds[0, rows, t] = act_seconds
-            self._seconds[1, rows, t] = step_seconds
-        self._observation[rows, t + 1] = steps.observation
-        failed = np.array([row in skip for row in rows.tolist()])
-        self.steps[rows] = t + ~failed
-        self._store_state(rows[~failed], None if steps.state is None else steps.state[~failed])
-        return steps.terminated | steps.truncated | failed
+            (n,) bool, the episodes that have ended.
 
-    def finish(self, row: int, *, invalid: str | None = None) -> tuple[int, EpisodeData]:
+        Raises:
+            CardError: An episode goes on after the task's horizon.
+        """
+        i = self._tick % self._size
+        everyone: Any = slice(None) if len(rows) == len(self._position) else rows
+        self._action[i, everyone] = action
+        self._reward[i, everyone] = steps.reward
+        flags = self._flags[i]
+        flags[0, everyone] = steps.terminated
+        flags[1, everyone] = steps.truncated
+        flags[2, everyone] = steps.success
+        flags[3, everyone] = steps.diverged
+        self._seconds[i] = seconds
+        self._tick += 1
+        self._observation[self._tick % self._size, everyone] = steps.observation
+        self._store_state(self._tick, everyone, steps.state)
+        ended = steps.terminated | steps.truncated
+        late = ~ended & (self._tick - self._began[everyone] >= self._card.horizon)
+        if late.any():
+            raise CardError(f"{self._card.id}: an episode goes on after the horizon of {self._card.horizon} steps")
+        return ended
+
+    def finish(self, row: int, *, invalid: str | None = None, failed_step: bool = False) -> tuple[int, EpisodeData]:
         """Take a row's episode out and free the row.
 
         Args:
             row: Which.
             invalid: Why it cannot be scored, if it cannot.
+            failed_step: Whether the step that was recorded last failed in this row.
 
         Returns:
             Its position and the episode, in memory of its own.
         """
-        t = int(self.steps[row])
-        states = t + 1 if self._begun[row] else 0  # a reset that failed gave not even a first observation
-        terminated, truncated, success, diverged = (flags[row, :t].copy() for flags in self._flags)
-        act, simulate = (seconds[row, :t].copy() for seconds in self._seconds)
+        began = int(self._began[row])
+        steps = np.arange(began, self._tick - failed_step) % self._size
+        states = np.arange(began, self._tick - failed_step + 1) % self._size
+        if self._fault[row]:
+            states = states[:0]
+        terminated, truncated, success, diverged = self._flags[steps, :, row].T.copy()
+        act, simulate = self._seconds[steps].T.copy()
         episode = EpisodeData(
-            observation=self._observation[row, :states].copy(),
-            action=self._action[row, :t].copy(),
-            reward=self._reward[row, :t].copy(),
+            observation=self._observation[states, row],
+            action=self._action[steps, row],
+            reward=self._reward[steps, row],
             terminated=terminated,
             truncated=truncated,
             success=success,
-            state=None if self._state is None else self._state[row, :states].copy(),
+            state=None if self._state is None else self._state[states, row],
             seed=int(self._seed[row]),
             source=self._source,
             diverged=bool(diverged.any()),
@@ -154,10 +162,9 @@ class Buffers:
         self._position[row] = FREE
         return position, episode
 
-    def _store_state(self, rows: np.ndarray, state: np.ndarray | None) -> None:
+    def _store_state(self, tick: int, rows: Any, state: np.ndarray | None) -> None:
         if state is None:
             return
         if self._state is None:
-            n, steps, _ = self._observation.shape
-            self._state = np.empty((n, steps, state.shape[1]), dtype=np.float64)
-        self._state[rows, self.steps[rows]] = state
+            self._state = np.empty((self._size, len(self._position), state.shape[1]), dtype=np.float64)
+        self._state[tick % self._size, rows] = state

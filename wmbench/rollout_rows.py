@@ -89,9 +89,7 @@ class LoopRows:
             return env.reset(seed=seeds[i])[0], self._state(env)
 
         found = self._each(rows, begin)
-        default = (np.zeros(len(self._card.observation), np.float32), None)
-        observation = np.stack([found.get(i, default)[0] for i in range(len(rows))])
-        return observation, self._stack_states(found, len(rows))
+        return self._stack(found, 0, len(rows)), self._states(found, len(rows))
 
     def step(self, rows: np.ndarray, action: np.ndarray) -> Steps:
         """See :meth:`Rows.step`."""
@@ -102,16 +100,16 @@ class LoopRows:
 
         found = self._each(rows, advance)
         n = len(rows)
-        default = (np.zeros(len(self._card.observation), np.float32), None, 0.0, False, True, False)
-        results = [found.get(i, default) for i in range(n)]
+        failed = (None, None, 0.0, False, True, False)  # a row that failed ends here
+        _, _, rewards, terminated, truncated, success = zip(*(found.get(i, failed) for i in range(n)), strict=True)
         return Steps(
-            observation=np.stack([r[0] for r in results]),
-            reward=np.array([r[2] for r in results], dtype=np.float64),
-            terminated=np.array([r[3] for r in results], dtype=bool),
-            truncated=np.array([r[4] for r in results], dtype=bool),
-            success=np.array([r[5] for r in results], dtype=bool),
+            observation=self._stack(found, 0, n),
+            reward=np.array(rewards, dtype=np.float64),
+            terminated=np.array(terminated, dtype=bool),
+            truncated=np.array(truncated, dtype=bool),
+            success=np.array(success, dtype=bool),
             diverged=np.zeros(n, dtype=bool),
-            state=self._stack_states(found, n),
+            state=self._states(found, n),
         )
 
     def close(self) -> None:
@@ -135,12 +133,18 @@ class LoopRows:
     def _state(self, env: Any) -> np.ndarray | None:
         return env.unwrapped.get_state() if self._record_state else None
 
-    def _stack_states(self, found: dict[int, tuple[Any, ...]], n: int) -> np.ndarray | None:
-        """(n, S) with zeros for rows that failed."""
-        if not self._record_state or not found:
-            return None
-        size = len(next(iter(found.values()))[1])
-        return np.stack([found[i][1] if i in found else np.zeros(size) for i in range(n)])
+    def _states(self, found: dict[int, tuple[Any, ...]], n: int) -> np.ndarray | None:
+        return self._stack(found, 1, n) if self._record_state and found else None
+
+    def _stack(self, found: dict[int, tuple[Any, ...]], item: int, n: int) -> np.ndarray:
+        """One item of every row's result as (n, ...), zeros for rows that failed."""
+        if not found:
+            return np.zeros((n, len(self._card.observation)), np.float32)
+        first = next(iter(found.values()))[item]
+        out = np.zeros((n, *first.shape), first.dtype)
+        for i, result in found.items():
+            out[i] = result[item]
+        return out
 
 
 class VectorRows:
