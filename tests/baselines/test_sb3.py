@@ -24,7 +24,6 @@ from wmbench_baselines.sb3 import TwinVecEnv, make_vec_env, rows_of
 HOPPER, CARTPOLE = "wmbench/Gym-Hopper-v0", "wmbench/DMC-CartpoleSwingup-v0"
 LEARNED = {"simulator": "oracle", "init": "true"}
 """A learned twin that needs no training and no checkpoint."""
-SMALL = {"policy_kwargs": {"net_arch": [16]}, "device": "cpu", "seed": 0}
 
 
 def actions_of(env, steps):
@@ -81,7 +80,7 @@ def test_infos_are_fresh_and_nobody_elses():
     env.seed(0)
     env.reset()
     kept = []
-    for action in actions_of(env, 60):
+    for action in actions_of(env, 200):
         observation, _, done, infos = env.step(action)
         assert infos[0] is not infos[1]
         for info in infos:
@@ -154,9 +153,10 @@ def test_it_trains_on_the_batched_twin(algorithm):
 
 def learner(algorithm, env):
     """A tiny agent."""
+    small = {"policy_kwargs": {"net_arch": [16]}, "device": "cpu", "seed": 0}
     if algorithm == "ppo":
-        return PPO("MlpPolicy", env, n_steps=50, batch_size=25, n_epochs=1, **SMALL)
-    return SAC("MlpPolicy", env, learning_starts=100, batch_size=16, **SMALL)
+        return PPO("MlpPolicy", env, n_steps=50, batch_size=25, n_epochs=1, **small)
+    return SAC("MlpPolicy", env, learning_starts=100, batch_size=16, **small)
 
 
 def test_infos_by_row():
