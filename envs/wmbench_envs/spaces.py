@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from wmbench.cards import TaskCard
+from wmbench.errors import LifecycleError
 
 SEED_LIMIT = 2**31
 """Episode seeds drawn by a reset without a seed lie below this."""
@@ -51,3 +52,54 @@ def check_seed(task_id: str, seed: Any) -> int:
 def draw_seed(rng: np.random.Generator) -> int:
     """The seed of the next episode when reset is given none; the same draw in both simulators."""
     return int(rng.integers(SEED_LIMIT))
+
+
+def row_seeds(task_id: str, seed: Any, num_envs: int) -> list[int | None]:
+    """One seed per row of a batch, as given to ``VectorEnv.reset``.
+
+    Args:
+        task_id: Named in errors.
+        seed: None (every row continues its own stream), an int (row i takes ``seed + i``, Gymnasium's rule),
+            or a sequence with an int or None for every row.
+        num_envs: Rows.
+
+    Raises:
+        ValueError: A seed is no integer in [0, 2**32), or their number is not that of the rows.
+    """
+    if seed is None:
+        return [None] * num_envs
+    if not isinstance(seed, (list, tuple, np.ndarray)):
+        first = check_seed(task_id, seed)
+        check_seed(task_id, first + num_envs - 1)
+        return list(range(first, first + num_envs))
+    if len(seed) != num_envs:
+        raise ValueError(f"{task_id}: {len(seed)} seeds for {num_envs} rows")
+    return [None if s is None else check_seed(task_id, s) for s in seed]
+
+
+def row_mask(task_id: str, options: dict[str, Any] | None, num_envs: int, *, begun: bool) -> np.ndarray | None:
+    """Which rows of a batch a reset begins anew, None for all.
+
+    Args:
+        task_id: Named in errors.
+        options: None, or ``{"reset_mask": (B,) bool array}`` with at least one True.
+        num_envs: Rows, B.
+        begun: Whether all rows were reset before.
+
+    Raises:
+        LifecycleError: A mask at the very first reset.
+        ValueError: Another option, or a mask of another kind or shape or without a row.
+    """
+    if not options:
+        return None
+    if set(options) != {"reset_mask"}:
+        raise ValueError(f"{task_id}: the only option of reset is 'reset_mask', got {sorted(options)}")
+    mask = options["reset_mask"]
+    if not (isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == (num_envs,)):
+        what = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+        raise ValueError(f"{task_id}: reset_mask must be a bool array of shape ({num_envs},), got {what}")
+    if not mask.any():
+        raise ValueError(f"{task_id}: reset_mask must name at least one row")
+    if not begun:
+        raise LifecycleError(f"{task_id}: the first reset() must be of all rows, without a reset_mask")
+    return mask.copy()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 import zlib
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import gymnasium as gym
 import numpy as np
 
 from wmbench.cards import SuccessRule, TaskCard
-from wmbench.checks import ActionCheck
-from wmbench.errors import LifecycleError, RenderError, StateError
+from wmbench.checks import ActionCheck, misuse
+from wmbench.errors import RenderError, StateError
 from wmbench_envs.spaces import check_seed, draw_seed, metadata, spaces
 
 HEADER = 4
@@ -264,14 +264,8 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
             self._ready = False
             self._backend.close()
 
-    def _misuse(self, call: str) -> None:
-        if self._closed:
-            fault = "the environment is closed; make a new one"
-        elif not self._begun:
-            fault = "call reset() first"
-        else:
-            fault = "the episode has ended; call reset()"
-        raise LifecycleError(f"{self.card.id}: {call}() was called, but {fault}")
+    def _misuse(self, call: str) -> NoReturn:
+        raise misuse(self.card.id, call, closed=self._closed, begun=self._begun)
 
 
 def _near(rule: SuccessRule, observation: np.ndarray) -> bool:

@@ -9,9 +9,8 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from wmbench.cards import TaskCard
-from wmbench.checks import ActionCheck
-from wmbench.errors import LifecycleError
-from wmbench_envs.spaces import check_seed
+from wmbench.checks import ActionCheck, misuse
+from wmbench_envs.spaces import row_mask, row_seeds
 from wmbench_envs.true_env import TrueEnv
 
 
@@ -83,10 +82,8 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
             ValueError: A bad seed, number of seeds, mask or option.
         """
         self._open("reset")
-        seeds = self._seeds(seed)
-        mask = self._mask(options)
-        if mask is not None and not self._begun:
-            raise LifecycleError(f"{self.card.id}: the first reset() must be of all rows, without a reset_mask")
+        seeds = row_seeds(self.card.id, seed, self.num_envs)
+        mask = row_mask(self.card.id, options, self.num_envs, begun=self._begun)
         observation, infos = self._rows.reset(seed=seeds, options=None if mask is None else {"reset_mask": mask})
         self._begun = True
         self._ended[slice(None) if mask is None else mask] = False
@@ -105,14 +102,9 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
             LifecycleError: Before reset, after close, or with a row whose episode has ended (``Disabled`` mode).
             InvalidActionError: A row is not acceptable; no row has moved.
         """
-        self._open("step")
-        if not self._begun:
-            raise LifecycleError(f"{self.card.id}: step() was called, but call reset() first")
-        if self._disabled and self._ended.any():
-            raise LifecycleError(
-                f"{self.card.id}: step() was called, but the episode of row {int(self._ended.argmax())} has ended; "
-                'call reset(options={"reset_mask": ...}) for it'
-            )
+        ended = np.flatnonzero(self._ended).tolist() if self._disabled else []
+        if self.closed or not self._begun or ended:
+            raise misuse(self.card.id, "step", closed=self.closed, begun=self._begun, rows=ended)
         if self._device is None:
             checked = self._check.batch(actions, self.num_envs)
         else:
@@ -124,7 +116,8 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
 
     def render(self) -> Any:
         """A tuple of B frames, each (H, W, 3) uint8 (or None without a render mode)."""
-        self._open("render")
+        if self.closed or not self._begun:
+            raise misuse(self.card.id, "render", closed=self.closed, begun=self._begun)
         return self._rows.render()
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
@@ -142,30 +135,7 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _open(self, call: str) -> None:
         if self.closed:
-            raise LifecycleError(f"{self.card.id}: {call}() was called, but the environment is closed; make a new one")
-
-    def _seeds(self, seed: Any) -> list[int | None]:
-        if seed is None:
-            return [None] * self.num_envs
-        if not isinstance(seed, (list, tuple, np.ndarray)):
-            first = check_seed(self.card.id, seed)
-            return [check_seed(self.card.id, first + i) for i in range(self.num_envs)]
-        if len(seed) != self.num_envs:
-            raise ValueError(f"{self.card.id}: {len(seed)} seeds for {self.num_envs} rows")
-        return [None if s is None else check_seed(self.card.id, s) for s in seed]
-
-    def _mask(self, options: dict[str, Any] | None) -> np.ndarray | None:
-        if not options:
-            return None
-        if set(options) != {"reset_mask"}:
-            raise ValueError(f"{self.card.id}: the only option of reset is 'reset_mask', got {sorted(options)}")
-        mask = options["reset_mask"]
-        if not (isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == (self.num_envs,)):
-            what = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
-            raise ValueError(f"{self.card.id}: reset_mask must be a bool array of shape ({self.num_envs},), got {what}")
-        if not mask.any():
-            raise ValueError(f"{self.card.id}: reset_mask must name at least one row")
-        return mask.copy()
+            raise misuse(self.card.id, call, closed=True, begun=self._begun)
 
     def _out(self, value: Any) -> Any:
         """NumPy as it is, or tensors: arrays of numbers wherever they are, also inside infos."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium.utils import seeding
 
-from wmbench_envs.spaces import check_seed, draw_seed
+from wmbench_envs.spaces import draw_seed, row_seeds
 
 
 class RowStreams:
@@ -32,17 +32,10 @@ class RowStreams:
         Raises:
             ValueError: A seed is no integer in [0, 2**32), or their number is not N.
         """
-        n = len(self._seeds)
         if seed is None:
             return self.draw(rows)
-        if not hasattr(seed, "__len__"):
-            first = check_seed(self._task_id, seed)
-            check_seed(self._task_id, first + n - 1)
-            self._restart(rows, first + rows)
-            return first + rows
-        if len(seed) != n:
-            raise ValueError(f"{self._task_id}: expected one seed per row, {n}, got {len(seed)}")
-        chosen = [None if seed[row] is None else check_seed(self._task_id, seed[row]) for row in rows]
+        every = row_seeds(self._task_id, seed, len(self._seeds))
+        chosen = [every[row] for row in rows.tolist()]
         given = np.array([s is not None for s in chosen])
         seeds = np.array([0 if s is None else s for s in chosen], dtype=np.int64)
         self._restart(rows[given], seeds[given])

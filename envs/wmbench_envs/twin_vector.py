@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 from wmbench.cards import ModelCard, TaskCard
 from wmbench.checks import ActionCheck, misuse
 from wmbench.protocols import State, WorldModel
-from wmbench_envs.spaces import metadata, spaces
+from wmbench_envs.spaces import metadata, row_mask, spaces
 from wmbench_envs.twin_arrays import Arrays, rows_of
 from wmbench_envs.twin_core import Imagination, Outcome
 from wmbench_envs.twin_render import TwinRenderer
@@ -81,8 +81,8 @@ class LearnedVectorEnv(VectorEnv[Any, Any, Any]):
         """How many episodes ended because a prediction was not finite."""
         return self._core.diverged_count
 
-    @property
-    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override, misc]
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The rows' random streams."""
         return tuple(self._streams.stream(row) for row in range(self.num_envs))
 
@@ -94,21 +94,18 @@ class LearnedVectorEnv(VectorEnv[Any, Any, Any]):
         Args:
             seed: None: every row's own stream continues. An int: row i gets ``seed + i``, Gymnasium's rule.
                 A sequence of N: row by row, None continuing the row's stream.
-            options: None, or a ``reset_mask``: (N,) bool array (or tensor) with at least one True.
+            options: None, or a ``reset_mask``: (N,) bool NumPy array with at least one True.
 
         Returns:
             Observations (N, O) float32 of all rows, and infos with masks.
 
         Raises:
             LifecycleError: The environment is closed, or a part is reset before the whole ever was.
-            ValueError: A bad seed or unknown options.
-            TypeError: A mask that is not boolean.
+            ValueError: A bad seed, number of seeds, mask or option.
         """
         if self.closed:
             self._misuse("reset")
-        mask = self._reset_mask(options)
-        if mask is not None and not self._begun:
-            self._misuse("reset")
+        mask = row_mask(self.card.id, options, self.num_envs, begun=self._begun)
         rows = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
         info: dict[str, Any] = {}
         self._begin(info, self._streams.episode_seeds(seed, rows), None if mask is None else rows)
@@ -221,24 +218,6 @@ class LearnedVectorEnv(VectorEnv[Any, Any, Any]):
         self._core.close()
         if self._renderer is not None:
             self._renderer.close()
-
-    def _reset_mask(self, options: dict[str, Any] | None) -> np.ndarray | None:
-        """The checked ``reset_mask`` of the options, as a NumPy array."""
-        if not options:
-            return None
-        if unknown := sorted(set(options) - {"reset_mask"}):
-            raise ValueError(f"{self.card.id}: reset takes no options but reset_mask, got {unknown}")
-        mask = options["reset_mask"]
-        if isinstance(mask, torch.Tensor):
-            mask = mask.cpu().numpy()
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-            raise TypeError(f"{self.card.id}: reset_mask must be a boolean array, got {getattr(mask, 'dtype', mask)!r}")
-        if mask.shape != (self.num_envs,) or not mask.any():
-            raise ValueError(
-                f"{self.card.id}: reset_mask must have shape {(self.num_envs,)} and at least one True, "
-                f"got shape {mask.shape} with {int(mask.sum())}"
-            )
-        return mask
 
     def _step_info(self, outcome: Outcome) -> dict[str, Any]:
         """Info of rows that moved."""

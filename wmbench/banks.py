@@ -1,0 +1,50 @@
+"""Banks of starts: recorded beginnings stored with a world model, so that its twin needs no simulator to reset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from wmbench.errors import DatasetError
+
+if TYPE_CHECKING:
+    from wmbench.episodes import Dataset
+
+
+def make_bank(dataset: Dataset, n: int = 256, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Beginnings of episodes of the train split.
+
+    Only true beginnings are taken, none from the middle of an episode, so that the horizon means in the twin
+    what it means in the true simulator. They carry neither history nor, therefore, any need for it.
+
+    Args:
+        dataset: Where they come from.
+        n: At most so many, drawn without replacement if there are more.
+        seed: Of that draw.
+
+    Returns:
+        Fields of :class:`wmbench.protocols.Start`: ``observation`` (N, O) float32, ``seed`` (N,) int64, and
+        ``sim_state`` (N, S) float64 if the dataset has states.
+
+    Raises:
+        DatasetError: The train split is empty.
+        ValueError: ``n`` is below 1.
+    """
+    if n < 1:
+        raise ValueError(f"a bank needs at least one start, got n={n}")
+    chosen = dataset.episodes("train")
+    if not len(chosen):
+        raise DatasetError(f"the train split of this dataset of {dataset.task.id} is empty; collect more episodes")
+    if len(chosen) > n:
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, n, replace=False))
+    episodes = [dataset.episode(int(i)) for i in chosen]
+    bank = {
+        "observation": torch.from_numpy(np.stack([e.observation[0] for e in episodes])),
+        "seed": torch.tensor([e.seed for e in episodes], dtype=torch.int64),
+    }
+    states = [e.state[0] for e in episodes if e.state is not None]
+    if len(states) == len(episodes):
+        bank["sim_state"] = torch.from_numpy(np.stack(states))
+    return bank
