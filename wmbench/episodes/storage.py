@@ -38,7 +38,7 @@ INDEX_DTYPE = np.dtype(
         ("return", "<f8"),
     ]
 )
-KEYS = ("task", "task_digest", "fields", "shards", "files", "counts", "stats", "split", "plan", "generator")
+KEYS = ("task", "task_digest", "fields", "shards", "files", "counts", "stats", "split", "plan", "generators")
 
 
 def write_shard(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:

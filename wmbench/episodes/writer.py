@@ -64,6 +64,7 @@ class DatasetWriter:
         self._shards: list[str] = []
         self._files: dict[str, dict[str, Any]] = {}
         self._fields: dict[str, dict[str, Any]] = {}
+        self._generators: list[dict[str, Any]] = []
         self._counts: Counter[tuple[str, str]] = Counter()
         self._steps: Counter[tuple[str, str]] = Counter()
         self._statistics = Normalisation(task)
@@ -190,7 +191,7 @@ class DatasetWriter:
                     "choose a new folder, or the same settings"
                 )
         self._shards, self._files = list(manifest["shards"]), dict(manifest["files"])
-        self._fields = manifest["fields"]
+        self._fields, self._generators = manifest["fields"], manifest["generators"]
         clean(self.folder, self._shards)
         last = len(self._shards) - 1
         for i in range(len(dataset)):
@@ -245,7 +246,7 @@ class DatasetWriter:
             "stats": self._statistics.to_json(),
             "shards": self._shards,
             "files": self._files,
-            "generator": generator(),
+            "generators": [*self._generators, *([] if generator() in self._generators else [generator()])],
         }
 
 

@@ -1,0 +1,60 @@
+"""``wmbench collect``: episodes of the true simulator, stored as a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from wmbench.collecting import collect
+
+
+def main(
+    task: Annotated[str, tyro.conf.Positional],
+    policy: tuple[str, ...] = ("random",),
+    episodes: tuple[int, ...] = (20,),
+    seed: int = 0,
+    workers: int = 1,
+    noise: tuple[float, ...] = (0.0,),
+    split: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    out: Path | None = None,
+    progress: bool = True,
+) -> None:
+    """Collect episodes of a task's true simulator into a dataset; run again, it continues or extends.
+
+    Args:
+        task: Id or short name, for example DMC-CartpoleSwingup.
+        policy: One or more registered policies or checkpoint folders.
+        episodes: How many in all; one number for each policy, or one for all.
+        seed: Root of all seeds.
+        workers: Processes that run episodes; the result does not depend on it.
+        noise: Gaussian action noise as a share of half the action range; one number for each policy, or one for all.
+        split: Shares of train, val and test.
+        out: Folder of the dataset; by default datasets/TASK.
+        progress: Show progress.
+    """
+    from wmbench.registration import task_card
+
+    card = task_card(task)
+    folder = out or Path("datasets") / card.name
+    dataset = collect(
+        card,
+        folder,
+        policy=policy,
+        episodes=episodes[0] if len(episodes) == 1 else episodes,
+        seed=seed,
+        workers=workers,
+        noise=noise[0] if len(noise) == 1 else noise,
+        split=split,
+        show_progress=progress,
+    )
+    counts = dataset.manifest["counts"]["split"]
+    parts = ", ".join(f"{name} {count['episodes']}" for name, count in counts.items())
+    Console().print(
+        f"{folder}: {len(dataset)} episodes ({parts}), {dataset.manifest['steps']} steps, "
+        f"digest {dataset.digest[:12]}\nlook at it with  wmbench inspect {folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
