@@ -43,6 +43,7 @@ class RandomPolicy:
         self.config = config
         self.task = task
         self.low, self.high = task.action_bounds()
+        self.name = f"random-smooth{config.smoothness:g}" if config.smoothness else "random"
         self.card: dict[str, Any] = {
             "name": "random",
             "inputs": "nothing",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +84,9 @@ class RecordStore:
 
     def all(self) -> list[dict[str, Any]]:
         """Every record in the folder, by name."""
-        return [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json")) if not _temporary(path)]
+        return [json.loads(path.read_text()) for path in sorted(self.folder.glob("[!.]*.json"))]
 
 
 def digest(values: Any) -> str:
     """SHA-256 of plain data in canonical form."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def _temporary(path: Path) -> bool:
-    return re.match(r"^\.", path.name) is not None
