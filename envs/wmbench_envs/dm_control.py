@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 
 from wmbench.cards import TaskCard
+from wmbench_envs.mujoco_scene import Scene, camera
 from wmbench_envs.mujoco_state import StateVector
 
 
@@ -28,7 +29,8 @@ def _import_suite() -> Any:
 class DmControl:
     """Physics and task of a dm_control environment, stepped as the environment would step them.
 
-    The card's ``kwargs`` may hold ``derived`` and ``goal``, see :class:`wmbench_envs.mujoco_state.StateVector`.
+    The card's ``kwargs`` may hold ``derived`` and ``goal``, see :class:`wmbench_envs.mujoco_state.StateVector`,
+    and ``place``, see :class:`wmbench_envs.mujoco_scene.Scene`.
     """
 
     def __init__(self, card: TaskCard) -> None:
@@ -43,6 +45,7 @@ class DmControl:
         self._slices: list[slice] | None = None
         self._model, self._data = env.physics.model.ptr, env.physics.data.ptr
         self._state = StateVector(self._model, self._data, card.kwargs.get("derived", ()), card.kwargs.get("goal", ()))
+        self._scene = Scene(card, self._model, camera(self._model, 0), card.kwargs.get("place"))
         self._begun = False
 
     def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
@@ -81,8 +84,17 @@ class DmControl:
         self._state.set(state, mujoco.mj_step1)
         return self._flat(self._task.get_observation(self._physics))
 
+    def render(self, height: int, width: int) -> np.ndarray:
+        """The current scene, (H, W, 3) uint8."""
+        return self._scene.render(self._data, height, width)
+
+    def render_pose(self, observation: np.ndarray, height: int, width: int) -> np.ndarray:
+        """The scene that an observation describes, (H, W, 3) uint8."""
+        return self._scene.render(self._scene.posed(observation), height, width)
+
     def close(self) -> None:
-        """Close the environment."""
+        """Close the environment and its graphics."""
+        self._scene.close()
         self._env.close()
 
     def _flat(self, parts: dict[str, Any]) -> np.ndarray:

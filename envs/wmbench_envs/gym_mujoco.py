@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 
 from wmbench.cards import TaskCard
+from wmbench_envs.mujoco_scene import Scene, camera
 from wmbench_envs.mujoco_state import StateVector
 
 
@@ -28,6 +29,10 @@ class GymMujoco:
         self._env = env
         self._step = env.step
         self._state = StateVector(env.model, env.data, derived)
+        _place(env.model, env.data)
+        view = {"distance": env.model.stat.extent, "lookat": np.median(env.data.geom_xpos, axis=0)}
+        view.update(env.mujoco_renderer.default_cam_config or {})
+        self._scene = Scene(card, env.model, camera(env.model, "track", **view))
 
     def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
         """As ``gymnasium.make(backend_id).reset(seed=seed)``."""
@@ -56,8 +61,17 @@ class GymMujoco:
         self._state.set(state, _place)
         return self._env._get_obs().astype(np.float32)
 
+    def render(self, height: int, width: int) -> np.ndarray:
+        """The current scene, (H, W, 3) uint8."""
+        return self._scene.render(self._env.data, height, width)
+
+    def render_pose(self, observation: np.ndarray, height: int, width: int) -> np.ndarray:
+        """The scene that an observation describes, (H, W, 3) uint8."""
+        return self._scene.render(self._scene.posed(observation), height, width)
+
     def close(self) -> None:
-        """Close the environment."""
+        """Close the environment and its graphics."""
+        self._scene.close()
         self._env.close()
 
 
