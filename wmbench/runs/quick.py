@@ -21,6 +21,9 @@ REFERENCES = ("linear", "copy-last")
 SPLIT = (0.7, 0.1, 0.2)
 """More test episodes than usual: intervals resample episodes."""
 
+EARLY_ENDS = 10
+"""Times as many random episodes where they end early: random behaviour falls over within some twenty steps."""
+
 FRAMES = (0, 10, 20, 35, 50, 75, 100)
 """Steps at which the true and the imagined rollout are drawn."""
 
@@ -58,9 +61,10 @@ def collect(context: Context) -> dict[str, Any]:
 
     plan = context.plan
     smooth = make_policy("random", context.task, config={"smoothness": 0.9})
+    more = EARLY_ENDS if context.task.terminates else 1
     wanted = [
-        ("random", plan.random_episodes, 0.0),
-        (smooth, plan.smooth_episodes, 0.0),
+        ("random", more * plan.random_episodes, 0.0),
+        (smooth, more * plan.smooth_episodes, 0.0),
         (plan.demonstrator, plan.noisy_episodes, 0.3),
         (plan.demonstrator, plan.demonstrations, 0.0),
     ]
