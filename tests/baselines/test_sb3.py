@@ -165,18 +165,59 @@ def test_infos_by_row():
         "_success": np.array([True, True, True]),
         "seed": np.array([7, 0, 0]),
         "_seed": np.array([True, False, False]),
+        "begun": np.array([True, True, True]),
+        "_begun": np.array([True, False, False]),
         "uncertainty": {"spread": np.float32([0.5, 1, 2]), "_spread": np.array([True, True, True])},
         "_uncertainty": np.array([True, True, True]),
         "vector": np.arange(6).reshape(3, 2),
         "_vector": np.array([False, False, True]),
     }
     first, last = rows_of(info, np.array([0, 2]), {"constant": 1})
-    assert first == {"constant": 1, "success": True, "uncertainty": {"spread": 0.5}, "seed": 7}
+    assert first == {"constant": 1, "success": True, "uncertainty": {"spread": 0.5}, "seed": 7, "begun": True}
     assert last.pop("vector").tolist() == [4, 5]
     assert last == {"constant": 1, "success": True, "uncertainty": {"spread": 2.0}}
     assert type(first["success"]) is bool and type(first["seed"]) is int
     assert rows_of({}, np.arange(2)) == [{}, {}]
     assert rows_of(info, np.arange(0)) == []
+
+
+class Countdown(gym.Env):
+    """Ends after as many steps as its seed says, solved only then; reward 1."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        self.left = self.length = seed or self.length + 1
+        return np.float32([self.left]), {"success": False, "is_success": False}
+
+    def step(self, action):
+        self.left -= 1
+        over = self.left == 0
+        return np.float32([self.left]), 1.0, over, False, {"success": over, "is_success": over}
+
+
+def test_known_answers():
+    env = TwinVecEnv(gym.vector.SyncVectorEnv([Countdown] * 2, autoreset_mode="SameStep"))
+    env.seed(2)  # lengths 2 and 3, each a step longer next time
+    assert env.reset().tolist() == [[2], [3]]
+    env.step(np.zeros((2, 1), np.float32))
+    observation, reward, done, infos = env.step(np.zeros((2, 1), np.float32))
+    assert observation.tolist() == [[3], [1]] and reward.tolist() == [1, 1] and done.tolist() == [True, False]
+    assert infos[0]["is_success"] is True and infos[0]["terminal_observation"] == 0
+    assert infos[0]["episode"]["r"] == 2 and infos[0]["episode"]["l"] == 2
+    assert infos[1] == {"success": False, "is_success": False, "TimeLimit.truncated": False}
+    assert env.reset_infos[0] == {"success": False, "is_success": False}
+    env.seed(2)
+    env.reset()  # in the middle of both episodes: their sums are forgotten
+    env.step(np.zeros((2, 1), np.float32))
+    assert env.step(np.zeros((2, 1), np.float32))[3][0]["episode"]["l"] == 2
+    env.step(np.zeros((2, 1), np.float32))
+    env.reset()
+    for _ in range(4):
+        infos = env.step(np.zeros((2, 1), np.float32))[3]
+    assert infos[0]["episode"]["r"] == 4 and infos[0]["episode"]["l"] == 4
+    env.close()
 
 
 def test_misuse_is_refused_with_a_sentence():
