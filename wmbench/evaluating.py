@@ -117,8 +117,8 @@ def evaluate(
         **options: Further options of :class:`wmbench.rollout.Rollout`.
 
     Raises:
-        NotRegisteredError: No such task or policy.
-        CheckpointError: A checkpoint cannot be used.
+        NotRegisteredError: No such task.
+        CheckpointError: No such policy or world model, or a checkpoint that cannot be used.
         ValueError: Fewer than one episode.
     """
     from wmbench.rollout import rollout
@@ -182,8 +182,7 @@ def make_policy(
         config: Fields of the policy's config that differ from their defaults.
 
     Raises:
-        CheckpointError: No such checkpoint, or a setting that does not exist or is of the wrong type.
-        NotRegisteredError: No such policy.
+        CheckpointError: No such policy, or a setting that does not exist or is of the wrong type.
     """
     from wmbench import checkpoints
 

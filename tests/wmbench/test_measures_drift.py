@@ -19,7 +19,7 @@ def arrays(predictions, *, valid=None, roles=None, disturbance=None, seed=0):
         "disturbance": np.array(disturbance or [0.0] * m),
         "dimension": np.array(["x", "y"]),
         "kind": np.array(["linear"] * D),
-        "unit": np.array(["m"] * O),
+        "unit": np.array(["m"] * D),
         "truth": truth,
         "valid": np.ones((W, H), bool) if valid is None else valid,
         "prediction": np.stack([f(truth) for f in predictions.values()]),

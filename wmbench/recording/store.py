@@ -56,7 +56,7 @@ class Recording:
         """
         path = Path(path)
         text = {name: a for name, a in self.arrays.items() if a.dtype.kind == "U"}
-        numbers = {name: np.ascontiguousarray(a) for name, a in self.arrays.items() if a.dtype.kind in "biuf"}
+        numbers = {name: np.asarray(a, order="C") for name, a in self.arrays.items() if a.dtype.kind in "biuf"}
         if other := sorted(set(self.arrays) - set(text) - set(numbers)):
             raise ValueError(f"{path}: arrays {other} hold neither numbers nor text")
         header = {
@@ -107,7 +107,7 @@ def _hashes(arrays: dict[str, np.ndarray]) -> dict[str, str]:
     found = {}
     for name, array in arrays.items():
         text = array.dtype.kind == "U"
-        body = json.dumps(array.tolist()).encode() if text else np.ascontiguousarray(array).tobytes()
+        body = json.dumps(array.tolist()).encode() if text else array.tobytes()
         head = f"{'U' if text else array.dtype.str}{array.shape}".encode()
         found[name] = hashlib.sha256(head + body).hexdigest()
     return found
