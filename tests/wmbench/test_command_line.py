@@ -1,0 +1,85 @@
+"""Commands as a person types them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from wmbench.main import main
+
+
+def test_without_words_every_command_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    for command in ("list", "info", "doctor", "collect", "inspect", "train", "evaluate", "run"):
+        assert f"  {command} " in text
+    assert "cannot be loaded" not in text
+
+
+def test_an_unknown_command_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["colect"]) == 2
+    assert "did you mean 'collect'" in capsys.readouterr().err
+
+
+def test_refusals_are_one_sentence_and_no_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "wmbench.main", "info", "DMC-CartpoleSwngup"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "did you mean DMC-CartpoleSwingup" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_list_filters_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--suite", "gym-mujoco"]) == 0
+    text = capsys.readouterr().out
+    assert "10 tasks" in text
+    assert main(["list", "all"]) == 0
+    text = capsys.readouterr().out
+    for word in ("26 tasks", "ensemble", "random", "one-step"):
+        assert word in text
+
+
+def test_info_names_every_dimension(capsys: pytest.CaptureFixture[str]) -> None:
+    from wmbench.registration import task_card
+
+    assert main(["info", "Gym-Hopper"]) == 0
+    text = capsys.readouterr().out
+    for dimension in (*task_card("Gym-Hopper").observation, *task_card("Gym-Hopper").action):
+        assert dimension.name[:20] in text
+    assert "3800" in text
+
+
+def test_doctor_finds_this_machine_well(capsys: pytest.CaptureFixture[str]) -> None:
+    from wmbench.commands.doctor import diagnose
+
+    broken = [f for f in diagnose() if f.verdict == "broken"]
+    assert broken == []
+
+
+def test_doctor_names_a_clashing_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+
+    from wmbench.commands import doctor
+
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "4.0.0" if name == "mujoco" else real(name))
+    found = {f.subject: f for f in doctor.requirements()}["mujoco"]
+    assert found.verdict == "broken"
+    assert "4.0.0" in found.found and "pip install 'mujoco" in found.fix and "dm_control" in found.fix
+
+
+def test_doctor_says_when_the_chosen_gl_does_not_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    from wmbench.commands import doctor
+
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    monkeypatch.setattr(doctor, "_runs", lambda script: "egl" in script)
+    (found,) = doctor.opengl()
+    assert found.verdict == "broken" and "MUJOCO_GL=egl" in found.fix
+    monkeypatch.setattr(doctor, "_runs", lambda script: False)
+    monkeypatch.delenv("MUJOCO_GL")
+    (found,) = doctor.opengl()
+    assert found.verdict == "note" and "apt-get install" in found.fix
