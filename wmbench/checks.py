@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -10,6 +9,8 @@ import numpy as np
 
 from wmbench.cards import TaskCard
 from wmbench.errors import InvalidActionError, LifecycleError
+
+_FLOAT32 = np.dtype(np.float32)
 
 
 def misuse(task_id: str, call: str, *, closed: bool, begun: bool, rows: Sequence[int] | None = None) -> LifecycleError:
@@ -46,10 +47,12 @@ class ActionCheck:
         self.low, self.high = card.action_bounds()
         self.shape = self.low.shape
         self.clip = card.action_rule == "clip"
+        ends = {*zip(self.low.tolist(), self.high.tolist(), strict=True)}
+        self._common = ends.pop() if len(ends) == 1 else None  # the bounds of every dimension, if they agree
         self._torch_bounds: dict[Any, tuple[Any, Any]] = {}
 
     def one(self, action: Any) -> np.ndarray:
-        """Check one action; the fast path costs about a microsecond.
+        """Check one action; half a microsecond for one inside the bounds.
 
         Args:
             action: (A,) float array.
@@ -60,14 +63,15 @@ class ActionCheck:
         Raises:
             InvalidActionError: Not an array of floats, wrong shape, not finite, or refused.
         """
-        if type(action) is not np.ndarray or action.shape != self.shape or action.dtype != np.float32:
+        if type(action) is not np.ndarray or action.dtype is not _FLOAT32 or action.shape != self.shape:
             action = self._convert(action, self.shape)
-        if not math.isfinite(action.dot(action)):  # NaN and infinity surface here; so may huge finite numbers
-            self._finite(action[None], single=True)
-        bounded = np.minimum(np.maximum(action, self.low), self.high)
-        if not self.clip and not np.array_equal(bounded, action):
-            self._refuse(action[None], single=True)
-        return bounded
+        if self._common is None:
+            return self._bounded(action)
+        low, high = self._common
+        for value in action.tolist():  # for a few numbers this takes half the time of NumPy's functions
+            if not low <= value <= high:  # NaN, too, ends up here
+                return self._bounded(action)
+        return action.copy()
 
     def batch(self, actions: Any, num_envs: int) -> np.ndarray:
         """Check a batch before any row of it is stepped.
@@ -124,6 +128,14 @@ class ActionCheck:
         bounded = torch.minimum(torch.maximum(given, low), high)
         if not self.clip and not torch.equal(bounded, given):
             self._refuse(given.cpu().numpy(), single=False)
+        return bounded
+
+    def _bounded(self, action: np.ndarray) -> np.ndarray:
+        """One action inside the bounds, by the card's rule."""
+        self._finite(action[None], single=True)
+        bounded = np.minimum(np.maximum(action, self.low), self.high)
+        if not self.clip and not np.array_equal(bounded, action):
+            self._refuse(action[None], single=True)
         return bounded
 
     def _convert(self, action: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -88,8 +88,11 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
         self._size = (height, width)
         module, name = card.simulator.split(":")
         self._backend: Backend = getattr(importlib.import_module(module), name)(card)
+        self._advance = self._backend.step
         self._check = ActionCheck(card).one
         self._rule = card.success
+        self._kind = card.success.kind
+        self._threshold = card.success.threshold
         self._horizon = card.horizon
         self._tag = float(zlib.crc32(card.id.encode()))
         self._ready = False  # between reset and the end of the episode
@@ -143,20 +146,20 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
         """
         if not self._ready:
             self._misuse("step")
-        observation, reward, terminated, truncated, info = self._backend.step(self._check(action))
+        observation, reward, terminated, truncated, info = self._advance(self._check(action))
         self._steps += 1
         self._return += reward
         if self._steps >= self._horizon:
             truncated = True
         if terminated or truncated:
             self._ready = False
-        rule = self._rule
-        if rule.kind == "return":
-            success = not self._ready and self._return >= rule.threshold
-        elif rule.kind == "reward":
-            success = reward >= rule.threshold
-        elif rule.kind == "distance":
-            success = _near(rule, observation)
+        kind = self._kind
+        if kind == "return":
+            success = not self._ready and self._return >= self._threshold
+        elif kind == "reward":
+            success = reward >= self._threshold
+        elif kind == "distance":
+            success = _near(self._rule, observation)
         else:
             success = bool(info["success"])
         info["success"] = info["is_success"] = success
