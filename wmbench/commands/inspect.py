@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -128,10 +129,11 @@ def steps_table(data: Dataset, number: int, steps: range, dims: int) -> Table:
     episode, stats = data.episode(number), data.stats
     times = [f"t={t}" for t in steps]
     title = f"episode {number}: {episode.source}, {episode.split}, seed {episode.seed}, {len(episode)} steps"
-    table = Table(title=escape(title), title_justify="left")
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("key and name", no_wrap=True)
-    for heading in ("unit", *times, "mean", "std"):
-        table.add_column(heading)
+    table.add_column("unit", no_wrap=True)
+    for heading in (*times, "mean", "std"):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=6)
 
     def vector(key: str, dimensions: tuple[Dimension, ...], values: np.ndarray, limit: int) -> None:
         shown = len(dimensions) if limit == 0 else min(limit, len(dimensions))
@@ -165,4 +167,7 @@ def alignment_table(result: Alignment) -> Table:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}"
+    """At most seven characters, so that five steps fit beside each other."""
+    if value == 0 or 1e-3 <= abs(value) < 1e3:
+        return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
+    return f"{value:.0e}"
