@@ -10,11 +10,10 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from rich.progress import Progress
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -22,6 +21,7 @@ from wmbench.cards import TaskCard
 from wmbench.checkpoints import load_tensors
 from wmbench.errors import DatasetError, WmbenchError
 from wmbench.files import write_atomically
+from wmbench.progress import progress as progress_line
 from wmbench_baselines.networks import Activation, SquashedMLP, check_network
 
 RESUME = "resume.safetensors"
@@ -77,6 +77,7 @@ class BehaviourCloning(SquashedMLP):
     """
 
     Config = BCConfig
+    PRESETS: ClassVar = {"quick": QUICK}
 
     def __init__(self, config: BCConfig, task: TaskCard) -> None:
         """Build the untrained network for a task; see :class:`SquashedMLP`."""
@@ -112,7 +113,7 @@ class BehaviourCloning(SquashedMLP):
             folder: For ``log.jsonl`` (one object per epoch) and the state of an unfinished run.
             seed: Of the initial weights and the order of the batches.
             device: Torch device.
-            progress: Whether to draw a progress bar.
+            progress: Whether to show a progress line.
 
         Returns:
             The trained policy, in evaluation mode.
@@ -203,12 +204,12 @@ class _Run:
         x, y = self._tensors(train)
         x_val, y_val = self._tensors(validation)
         saved = time.monotonic()
-        with Progress(disable=not progress, transient=True) as bar:
-            task = bar.add_task("behaviour cloning", total=self.model.config.epochs, completed=self.epoch)
+        epochs = self.model.config.epochs
+        with progress_line("behaviour cloning", epochs, show=progress, done=self.epoch) as advance:
             while not self._over(len(x_val)):
                 loss = self._epoch(x, y)
                 self._record(loss, self._loss(x_val, y_val) if len(x_val) else None)
-                bar.update(task, completed=self.epoch, description=f"behaviour cloning, loss {loss:.4f}")
+                advance(1, f"loss {loss:.4f}")
                 if time.monotonic() - saved > SAVE_SECONDS or self._over(len(x_val)):
                     self._save()
                     saved = time.monotonic()

@@ -34,6 +34,9 @@ class RandomPolicy:
 
     Correlated actions are a Gaussian AR(1) process per dimension pushed through the normal distribution
     function (a Gaussian copula): each single action is still uniform in the box, and never leaves it.
+
+    Attributes:
+        name: What datasets call it as a source, ``"random"`` or for example ``"random-smooth0.9"``.
     """
 
     Config = RandomConfig

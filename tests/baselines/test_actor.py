@@ -8,6 +8,8 @@ from wmbench import checkpoints, registration, registry
 from wmbench.cards import Dimension, SuccessRule, TaskCard
 from wmbench.errors import CheckpointError, WmbenchError
 from wmbench.protocols import Policy
+from wmbench.rollout import Rollout
+from wmbench.seeding import episode_seeds
 from wmbench_baselines.actor import Actor, ActorConfig
 from wmbench_baselines.networks import Normaliser, mlp, rowwise
 
@@ -124,3 +126,22 @@ def test_impossible_networks_are_refused(hidden, activation):
 
 def test_the_name_is_registered():
     assert registry.policies.load("actor") is Actor
+
+
+def shipped():
+    """Every shipped actor: reference name and task."""
+    return sorted(key for key in registration.shipped_checkpoints() if key[0].startswith("actor"))
+
+
+@pytest.mark.parametrize(("reference", "task_id"), shipped())
+def test_a_shipped_actor_scores_what_its_provenance_says(reference, task_id):
+    card = registration.task_card(task_id)
+    folder = checkpoints.find(reference, card, kind="policy")
+    scores = checkpoints.read_config(folder)["provenance"]["scores"]
+    policy = checkpoints.resolve(reference, card, kind="policy")
+    seeds = episode_seeds(scores["root_seed"], card.id, scores["split"], 2)
+    episodes = [episode for _, episode in sorted(Rollout(card, policy).run(seeds), key=lambda pair: pair[0])]
+    slack = 6 * scores["return_std"] + 0.02 * abs(scores["return_mean"])  # other processors round otherwise
+    for episode in episodes:
+        assert abs(episode.total_reward - scores["return_mean"]) <= slack
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 300_000

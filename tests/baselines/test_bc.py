@@ -10,6 +10,7 @@ import torch
 from wmbench import registration, registry
 from wmbench.cards import Dimension, SuccessRule, TaskCard
 from wmbench.checkpoints import load, save
+from wmbench.collecting import collect
 from wmbench.errors import CheckpointError, DatasetError, WmbenchError
 from wmbench_baselines import bc
 from wmbench_baselines.bc import BCConfig, BehaviourCloning
@@ -226,6 +227,19 @@ def test_checkpoint_round_trip(tmp_path, monkeypatch):
 def test_impossible_settings_are_refused(bad):
     with pytest.raises(ValueError, match=r"positive|negative"):
         BCConfig(**bad)
+
+
+def test_it_reads_collected_datasets(tmp_path):
+    """The real store, through the real collector: two sources, one cloned exactly."""
+    dataset = collect("Gym-InvertedPendulum", out=tmp_path / "data", policy=["random", "zero"], episodes=[10, 20])
+    config = BCConfig(hidden=(16,), epochs=40, sources=("zero",), learning_rate=1e-2, batch_size=32)
+    policy = BehaviourCloning.fit(config, dataset, folder=tmp_path / "run", progress=False)
+    assert policy.card["episodes"] == 16 and policy.card["trained_on"] == dataset.digest
+    held_out = bc.select(dataset, "val", config)["observation"]
+    action = policy.act(held_out, None, keys=np.zeros(len(held_out), np.int64))[0]
+    assert len(held_out) > 30 and np.abs(action).max() < 0.3  # of a range of 3: the zero policy, not the random one
+    with pytest.raises(DatasetError, match=r"from \['random', 'zero'\]"):
+        BehaviourCloning.fit(BCConfig(sources=("actor",)), dataset, folder=tmp_path / "none", progress=False)
 
 
 def test_the_name_is_registered():
