@@ -230,6 +230,11 @@ def resolve(reference: str, task: TaskCard, *, kind: str, device: str = "cpu") -
     return load(folder, kind=kind, task=task, device=device)
 
 
+def plain(config: Any) -> dict[str, Any]:
+    """A config dataclass as JSON gives it back, so that it compares equal to one read from a file."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
 def parse_config(cls: type, data: Any, path: Path) -> Any:
     """Check plain data against a config dataclass, field by field.
 

@@ -1,0 +1,147 @@
+"""``wmbench.train``: from a registered name and a dataset to a checkpoint, resuming what was interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wmbench import checkpoints, registry
+from wmbench.banks import make_bank
+from wmbench.cards import TaskCard
+from wmbench.episodes import Dataset
+from wmbench.errors import CheckpointError, DatasetError, NotRegisteredError, WmbenchError
+from wmbench.registration import task_card
+
+WORK = "training"
+"""Subfolder for what an unfinished training leaves, and its ``log.jsonl``."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint just written, or found finished.
+
+    Attributes:
+        folder: The checkpoint.
+        model: The trained object, in evaluation mode.
+        kept: Whether it was there already, from the same data, settings and seed.
+    """
+
+    folder: Path
+    model: Any
+    kept: bool
+
+
+def train(
+    name: str,
+    task: TaskCard | str,
+    dataset: Dataset | Path | str,
+    out: Path | str,
+    *,
+    config: Any = None,
+    preset: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: bool = True,
+    bank_size: int = 256,
+    **changes: Any,
+) -> Trained:
+    """Train a world model or a policy and write its checkpoint.
+
+    Called again after an interruption it goes on where it stopped; after it has finished, it returns the checkpoint.
+
+    Args:
+        name: Registered name of a world model or policy that learns from data.
+        task: Card, id or short name; must be the dataset's.
+        dataset: A dataset or its folder.
+        out: Folder of the checkpoint.
+        config: Settings of the class; None takes its defaults or the preset.
+        preset: Name of one of the class's presets.
+        seed: Of everything random in training.
+        device: Torch device.
+        progress: Whether to show progress.
+        bank_size: Starts stored with a world model.
+        **changes: Fields of the settings that differ from ``config`` or the preset.
+
+    Returns:
+        The checkpoint's folder and the trained object.
+
+    Raises:
+        NotRegisteredError: Nothing has that name.
+        DatasetError: The dataset is of another task, or unusable.
+        CheckpointError: ``out`` holds the outcome of another training.
+        WmbenchError: The class does not learn from data, or the settings are not its own.
+    """
+    kind, cls = trainable(name)
+    card = task_card(task) if isinstance(task, str) else task
+    data = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
+    if data.task.id != card.id:
+        raise DatasetError(f"the dataset is of {data.task.id}, training was asked for {card.id}")
+    settings = settle(cls, config, preset, changes)
+    folder = Path(out)
+    identity = {
+        "name": name,
+        "config": checkpoints.plain(settings),
+        "seed": seed,
+        "dataset": data.digest,
+        "task_digest": card.digest(),
+    }
+    if (folder / checkpoints.CONFIG).exists():
+        found = checkpoints.read_config(folder)["provenance"]
+        if differ := sorted(key for key, value in identity.items() if found.get(key) != value):
+            raise CheckpointError(
+                f"{folder} holds another training (it differs in {', '.join(differ)}); choose another"
+            )
+        return Trained(folder, checkpoints.load(folder, kind=kind, task=card, device=device), kept=True)
+    model = cls.fit(settings, data, folder=folder / WORK, seed=seed, device=device, progress=progress)
+    bank = make_bank(data, bank_size, seed) if kind == "world_model" else None
+    checkpoints.save(model, folder, kind=kind, name=name, bank=bank, provenance=identity)
+    for leftover in (folder / WORK).iterdir() if (folder / WORK).exists() else ():
+        if leftover.name != "log.jsonl":
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    return Trained(folder, model, kept=False)
+
+
+def trainable(name: str) -> tuple[str, Any]:
+    """Kind and class of something that learns from data.
+
+    Returns:
+        ``"world_model"`` or ``"policy"``, and the class.
+
+    Raises:
+        NotRegisteredError: Nothing has that name.
+        WmbenchError: A world model and a policy share it, or it does not learn from data.
+    """
+    kinds = [kind for kind, group in checkpoints.KINDS.items() if name in group.names()]
+    if not kinds:
+        known = sorted({*registry.world_models.names(), *registry.policies.names()})
+        raise NotRegisteredError(f"no world model or policy is called {name!r}: known are {', '.join(known)}")
+    if len(kinds) > 1:
+        raise WmbenchError(f"{name!r} is both a world model and a policy; rename one")
+    cls = checkpoints.KINDS[kinds[0]].load(name)
+    if not hasattr(cls, "fit"):
+        raise WmbenchError(f"{name!r} does not learn from a dataset; use it by name")
+    return kinds[0], cls
+
+
+def settle(cls: Any, config: Any, preset: str | None, changes: Mapping[str, Any]) -> Any:
+    """The settings of a training: a preset, the given ones or the defaults, with some fields changed.
+
+    Raises:
+        WmbenchError: No such preset or field, or a value the class refuses.
+    """
+    if preset is not None:
+        presets: Mapping[str, Any] = getattr(cls, "PRESETS", {})
+        if config is not None:
+            raise WmbenchError("give settings or a preset, not both")
+        if preset not in presets:
+            raise WmbenchError(f"{cls.__name__} has no preset {preset!r}: known are {', '.join(presets) or 'none'}")
+        config = presets[preset]
+    try:
+        base = cls.Config() if config is None else config
+        return dataclasses.replace(base, **changes)
+    except (TypeError, ValueError) as error:
+        raise WmbenchError(f"{cls.__name__}: {error}") from error
