@@ -89,10 +89,10 @@ def test_steps_past_a_windows_end_count_nowhere():
 
 def test_censored_windows_enter_the_median():
     valid = np.ones((W, H), bool)
-    valid[:4, 3:] = False  # four windows end before anything happens: the other eight decide
+    valid[:7, 3:] = False  # seven windows end before anything happens: the other five decide
     found = by_name(arrays({"ramp": ramp(0.1)}, valid=valid))["ramp", "steps-to-0.5"]
     assert found.value == 6
-    assert found.details["censored"] == pytest.approx(4 / 12)
+    assert found.details["censored"] == pytest.approx(7 / 12)
 
 
 def test_a_prediction_that_stops_being_finite_is_lost():

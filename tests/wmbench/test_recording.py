@@ -155,6 +155,12 @@ def test_damage_and_strangers_are_refused(tmp_path, dataset):
         Recording("m", {}, {"x": float("nan")}).save(path)
 
 
+def test_a_folder_is_given_a_file(tmp_path):
+    recording = Recording("m", {"x": np.zeros(2)})
+    assert recording.save(tmp_path / "Gym-Hopper.drift.0a1") == tmp_path / "Gym-Hopper.drift.0a1/recording.safetensors"
+    assert Recording.load(tmp_path / "Gym-Hopper.drift.0a1").digest() == recording.digest()
+
+
 def test_another_format_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("wmbench.recording.store.FORMAT", 99)
     path = Recording("m", {"x": np.zeros(2)}).save(tmp_path / "r.safetensors")

@@ -18,6 +18,7 @@ from wmbench.files import write_atomically
 from wmbench.measures import Result
 
 FORMAT = 1
+SUFFIX = ".safetensors"
 KEY = "wmbench"
 
 
@@ -49,12 +50,19 @@ class Recording:
         return hashlib.sha256(json.dumps(_hashes(self.arrays), sort_keys=True).encode()).hexdigest()
 
     def save(self, path: Path | str) -> Path:
-        """Write to ``path``, atomically.
+        """Write atomically.
+
+        Args:
+            path: A file ending in ``.safetensors``; anything else is a folder, created if absent, in which the
+                file is called ``recording.safetensors``.
+
+        Returns:
+            The file.
 
         Raises:
             ValueError: An array of objects, or meta that are not plain JSON.
         """
-        path = Path(path)
+        path = _file(path)
         text = {name: a for name, a in self.arrays.items() if a.dtype.kind == "U"}
         numbers = {name: np.asarray(a, order="C") for name, a in self.arrays.items() if a.dtype.kind in "biuf"}
         if other := sorted(set(self.arrays) - set(text) - set(numbers)):
@@ -75,10 +83,13 @@ class Recording:
     def load(cls, path: Path | str) -> Recording:
         """Read back and check every array against its hash.
 
+        Args:
+            path: File or folder, as :meth:`save` takes it.
+
         Raises:
             DatasetError: Absent, no recording, of another format, or damaged.
         """
-        path = Path(path)
+        path = _file(path)
         try:
             with safe_open(path, framework="np") as file:
                 metadata = file.metadata() or {}
@@ -100,6 +111,11 @@ class Recording:
         if _hashes(arrays) != stored:
             raise DatasetError(f"{path} is damaged: its arrays do not match their hashes; record it again")
         return recording
+
+
+def _file(path: Path | str) -> Path:
+    path = Path(path)
+    return path if path.suffix == SUFFIX else path / f"recording{SUFFIX}"
 
 
 def _hashes(arrays: dict[str, np.ndarray]) -> dict[str, str]:
