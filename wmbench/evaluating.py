@@ -48,8 +48,8 @@ class Evaluation:
 
     @property
     def subject(self) -> str:
-        """``"bc in true"``."""
-        return f"{self.policy} in {self.simulator}"
+        """``"bc in true"``; of checkpoint folders only the last part."""
+        return subject(self.policy, self.simulator)
 
     def find(self, name: str) -> Result:
         """The result of a name: ``success``, ``success-once``, ``success-at-end``, ``return`` or ``length``.
@@ -146,7 +146,7 @@ def evaluate(
     seconds = time.perf_counter() - began
     outcomes = [outcome(episode) for episode in run]
     where = "true" if simulator is None else str(simulator)
-    recording = record_success(card, f"{label} in {where}", outcomes)
+    recording = record_success(card, subject(label, where), outcomes)
     settings: dict[str, Any] = {"seed": seed if seeds is None else None, "num_envs": num_envs, "device": device}
     settings |= {"init": init, "policy_config": dict(policy_config or {}), "task_digest": card.digest()}
     evaluation = Evaluation(
@@ -168,6 +168,11 @@ def evaluate(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, evaluation.to_json())
     return evaluation
+
+
+def subject(policy: str, simulator: str) -> str:
+    """What results call a policy in a simulator."""
+    return f"{Path(policy).name} in {Path(simulator).name}"
 
 
 def make_policy(

@@ -9,7 +9,7 @@ import wmbench
 from wmbench.commands.evaluate import main
 from wmbench.episodes import EpisodeData
 from wmbench.errors import CheckpointError, DatasetError, NotRegisteredError, WmbenchError
-from wmbench.evaluating import evaluate, make_policy
+from wmbench.evaluating import evaluate, make_policy, subject
 from wmbench.measuring import measure_success
 from wmbench.provenance import provenance
 from wmbench.recording.success import outcome, record_success
@@ -46,6 +46,7 @@ def test_the_twin_over_the_oracle_gives_the_same_outcomes():
     twin = evaluate(TASK, "random", simulator="oracle", episodes=4, num_envs=2)
     assert twin.episodes == true.episodes
     assert (true.subject, twin.subject) == ("random in true", "random in oracle")
+    assert subject("runs/x/bc", "/abs/models/ensemble") == "bc in ensemble"
     both = measure_success({e.subject: e for e in (true, twin)})
     assert both.find("return", "random in true").value == both.find("return", "random in oracle").value
     assert both.results[: len(true.results)] == true.results
