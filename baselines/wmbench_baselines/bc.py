@@ -213,7 +213,7 @@ class _Run:
                 if time.monotonic() - saved > SAVE_SECONDS or self._over(len(x_val)):
                     self._save()
                     saved = time.monotonic()
-        pass
+        self.model.network.load_state_dict(self.best_weights)
 
     def _tensors(self, data: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised observations (N, O), and actions (N, A) as the network's output before scaling: in [-1, 1]."""
