@@ -46,10 +46,11 @@ def main(
     if steps < 1 or (start is not None and not 0 <= start < length):
         raise DatasetError(f"{dataset}: episode {number} has steps 0 to {length - 1}, asked for {steps} from {start}")
     first = max(0, (length - steps) // 2) if start is None else start
+    shown = range(first, min(first + steps, length))
     console.print(facts(data, verified=verify))
     console.print(counts_table(data))
     console.print(fields_table(data))
-    console.print(steps_table(data, number, range(first, min(first + steps, length)), dims))
+    console.print(steps_table(data, number, shown, dims, statistics=console.width >= 100))
     if alignment:
         try:
             result = check_alignment(data)
@@ -124,15 +125,16 @@ def fields_table(data: Dataset) -> Table:
     return table
 
 
-def steps_table(data: Dataset, number: int, steps: range, dims: int) -> Table:
-    """Consecutive timesteps: each row one number, named, with its unit and its train statistics."""
+def steps_table(data: Dataset, number: int, steps: range, dims: int, *, statistics: bool) -> Table:
+    """Consecutive timesteps: each row one number, named, with its unit, and mean and deviation where there is room."""
     episode, stats = data.episode(number), data.stats
     times = [f"t={t}" for t in steps]
     title = f"episode {number}: {episode.source}, {episode.split}, seed {episode.seed}, {len(episode)} steps"
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("key and name", no_wrap=True)
     table.add_column("unit", no_wrap=True)
-    for heading in (*times, "mean", "std"):
+    summaries = ("mean", "std") if statistics else ()
+    for heading in (*times, *summaries):
         table.add_column(heading, justify="right", no_wrap=True, min_width=6)
 
     def vector(key: str, dimensions: tuple[Dimension, ...], values: np.ndarray, limit: int) -> None:
@@ -140,7 +142,7 @@ def steps_table(data: Dataset, number: int, steps: range, dims: int) -> Table:
         table.add_row(f"[bold]{key}[/]", f"({len(dimensions)},)")
         for i, d in enumerate(dimensions[:shown]):
             numbers = [_number(values[t, i]) for t in steps]
-            summary = [_number(stats[key][which][i]) for which in ("mean", "std")]
+            summary = [_number(stats[key][which][i]) for which in summaries]
             table.add_row(f"  {escape(d.name)}", d.unit, *numbers, *summary, end_section=i == len(dimensions) - 1)
         if shown < len(dimensions):
             table.add_row(f"  and {len(dimensions) - shown} more", end_section=True)
@@ -148,7 +150,7 @@ def steps_table(data: Dataset, number: int, steps: range, dims: int) -> Table:
     vector("observation", data.task.observation, episode.observation, dims)
     vector("action", data.task.action, episode.action, 0)
     reward = [_number(episode.reward[t]) for t in steps]
-    table.add_row("[bold]reward[/]", "1", *reward, *(_number(stats["reward"][which][0]) for which in ("mean", "std")))
+    table.add_row("[bold]reward[/]", "1", *reward, *(_number(stats["reward"][which][0]) for which in summaries))
     for key in ("success", "terminated", "truncated"):
         table.add_row(f"[bold]{key}[/]", "bool", *("yes" if getattr(episode, key)[t] else "no" for t in steps))
     return table
@@ -157,8 +159,9 @@ def steps_table(data: Dataset, number: int, steps: range, dims: int) -> Table:
 def alignment_table(result: Alignment) -> Table:
     """Errors of the shifts, best first."""
     sources = ", ".join(result.sources)
-    title = f"alignment: f(o_t, a_t+k) against o_t+1 - o_t, {result.transitions} steps of {escape(sources)}"
-    table = Table("k", "held-out error (1: no better than the mean)", title=title, title_justify="left")
+    title = f"alignment: {result.transitions} steps of {escape(sources)}"
+    caption = "f(o_t, a_t+k) against o_t+1 - o_t; 1 is no better than the mean"
+    table = Table("k", "held-out error", title=title, caption=caption, title_justify="left", caption_justify="left")
     for k in SHIFTS:
         style: dict[str, Any] = {"style": "bold"} if k == result.best else {}
         table.add_row(f"{k:+d}" if k else "0", f"{result.errors[k]:.4f}", **style)

@@ -157,14 +157,15 @@ class DatasetWriter:
 
     def _acquire(self) -> IO[bytes]:
         """Lock the folder; the lock goes with the process, however that ends."""
-        if self.folder.exists() and not (self.folder / MANIFEST).exists():
-            strangers = [p.name for p in self.folder.iterdir() if not p.name.startswith((".", "shard-"))]
+        if self.folder.exists() and not self.folder.is_dir():
+            raise DatasetError(f"{self.folder} is a file: choose a new folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / MANIFEST).exists():  # a writer that never committed may have left its first shard
+            strangers = [p.name for p in self.folder.iterdir() if not p.name.startswith((".", "shard-00000-"))]
             if strangers:
-                raise DatasetError(f"{self.folder} holds {strangers[0]} and is no dataset: choose a new folder")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            raise DatasetError(f"{self.folder} is a file: choose a new folder") from None
+                raise DatasetError(
+                    f"{self.folder} holds {min(strangers)} but no {MANIFEST}: choose a new folder, or restore the file"
+                )
         lock = (self.folder / ".lock").open("wb")
         if os.name == "posix":
             import fcntl
