@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
+import operator
+import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -59,12 +62,27 @@ class Registry:
         if len(found) > 1:
             both = ", ".join(f"{e.value} ({e.dist.name if e.dist else '?'})" for e in found)
             raise WmbenchError(f"{self.noun} {name!r} is offered twice: {both}; uninstall one of them")
-        return found[0].load()
+        return _load(found[0])
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         """Name and loaded object of every entry."""
         for name in self.names():
             yield name, self.load(name)
+
+
+def _load(entry: EntryPoint) -> Any:
+    """Load an entry, also from a module that is being imported at this moment.
+
+    A module of cards that is imported first imports this package, which registers all cards, its own
+    included, before its second line has run: then a copy of it is read.
+    """
+    module = sys.modules.get(entry.module)
+    spec = getattr(module, "__spec__", None)
+    if spec is None or spec.loader is None or hasattr(module, entry.attr.split(".")[0]):
+        return entry.load()
+    copy = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(copy)
+    return operator.attrgetter(entry.attr)(copy)
 
 
 @cache
