@@ -1,5 +1,7 @@
 """Actors and the shared policy network: rows, box, normaliser, checkpoints."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +71,20 @@ def test_actions_fill_the_box_and_stay_in_it():
     assert action.dtype == np.float32 and action.shape == (200, 2)
     assert (action >= low).all() and (action <= high).all()
     assert np.allclose(action.min(0), low) and np.allclose(action.max(0), high)
+
+
+def test_rounding_does_not_leave_the_box():
+    rng = np.random.default_rng(0)
+    bounds = np.stack([rng.uniform(-3, 0, 200), rng.uniform(0.1, 3, 200)], 1).astype(np.float32).astype(float)
+    card = dataclasses.replace(
+        task(), action=tuple(Dimension(f"a{i}", low=low, high=high) for i, (low, high) in enumerate(bounds))
+    )
+    policy = Actor(ActorConfig((8,)), card)
+    x = rng.normal(size=(50, 5)).astype(np.float32) * 1e6
+    action = policy.act(x, None, keys=np.zeros(50, np.int64))[0]
+    low, high = card.action_bounds()
+    assert (action >= low).all() and (action <= high).all()
+    assert (low + 0.5 * np.float32(2) * (high - low) > high).any()  # it would have
 
 
 def test_known_answer():
