@@ -1,0 +1,292 @@
+"""The probabilistic ensemble as a world model: members, elites, bounds on the variance, and named uncertainty."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from wmbench.cards import ModelCard, TaskCard
+from wmbench.keys import fold_in, normal, randint
+from wmbench.protocols import Prediction, Start, State
+from wmbench_baselines.ensemble.config import PRESETS, EnsembleConfig
+from wmbench_baselines.ensemble.rows import mlp, padded
+
+_MEMBER, _NEXT, _NOISE, _SWITCH = range(4)  # labels under which a row's key is split
+
+
+class Ensemble(nn.Module):
+    """Several Gaussian networks that predict the change of the observation, the reward and the end of the episode.
+
+    Member e maps the normalised observation and action to a mean and a log-variance per output, the outputs being
+    the normalised change of every observation dimension and the normalised reward, and, where the task terminates,
+    to the logit of termination. Log-variances lie softly between two learned bounds. Dimensions that do not vary
+    in the train split are not read, and predicted by their mean change.
+
+    Uncertainty, on request, over the elites and in units of the train split's standard deviations of the change
+    (and of the reward), so that tasks and dimensions compare:
+
+    - ``disagreement``: population standard deviation over the elites of the predicted mean change, summed over
+      the observation dimensions (RWM-U, https://arxiv.org/abs/2504.16680).
+    - ``max_aleatoric``: largest Euclidean norm of an elite's predicted standard deviations, reward included
+      (MOPO's penalty, https://arxiv.org/abs/2005.13239).
+    - ``max_deviation``: largest Euclidean distance of an elite's mean from the mean of all, reward included
+      (the other penalty of MOPO's code).
+    """
+
+    Config = EnsembleConfig
+    PRESETS = PRESETS
+
+    input_mean: torch.Tensor
+    input_scale: torch.Tensor
+    target_mean: torch.Tensor
+    target_scale: torch.Tensor
+    elites: torch.Tensor
+
+    def __init__(self, config: EnsembleConfig, task: TaskCard) -> None:
+        """Build the networks with initial weights, and normalisers that change nothing."""
+        super().__init__()
+        self.config, self.task = config, task
+        self.n_observation, self.n_action = len(task.observation), len(task.action)
+        self.n_targets = self.n_observation + 1
+        self.n_mean = self.n_targets + int(task.terminates)  # means and the logit come before the log-variances
+        sizes = (self.n_observation + self.n_action, *config.hidden, self.n_mean + self.n_targets)
+        e = config.members
+        self.weights = nn.ParameterList(torch.empty(e, i, o) for i, o in zip(sizes, sizes[1:], strict=False))
+        self.biases = nn.ParameterList(torch.zeros(e, 1, o) for o in sizes[1:])
+        self.max_logvar = nn.Parameter(torch.full((e, 1, self.n_targets), 0.5))
+        self.min_logvar = nn.Parameter(torch.full((e, 1, self.n_targets), -10.0))
+        self.register_buffer("input_mean", torch.zeros(sizes[0]))
+        self.register_buffer("input_scale", torch.ones(sizes[0]))
+        self.register_buffer("target_mean", torch.zeros(self.n_targets, dtype=torch.float64))
+        self.register_buffer("target_scale", torch.ones(self.n_targets, dtype=torch.float64))
+        self.register_buffer("elites", torch.arange(config.elites))
+        self.reset_parameters(0)
+        self.card = self._card("")
+
+    def reset_parameters(self, seed: int) -> None:
+        """Draw initial weights: a normal distribution of width 1 / (2 sqrt(fan-in)), cut at two widths; biases zero."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for weight, bias in zip(self.weights, self.biases, strict=True):
+                std = 0.5 / weight.shape[1] ** 0.5
+                fresh = torch.empty(weight.shape)
+                nn.init.trunc_normal_(fresh, std=std, a=-2 * std, b=2 * std, generator=generator)
+                weight.copy_(fresh)
+                bias.zero_()
+
+    @classmethod
+    def fit(
+        cls,
+        config: EnsembleConfig,
+        dataset: Any,
+        *,
+        folder: Path,
+        seed: int = 0,
+        device: str = "cpu",
+        progress: bool = True,
+    ) -> Ensemble:
+        """Train on a dataset's train split, with its val split held out by whole episodes; resumes in ``folder``."""
+        from wmbench_baselines.ensemble.train import Training
+
+        model = cls(config, dataset.task)
+        model.card = model._card(dataset.digest)
+        Training(model, dataset, folder=folder, seed=seed, device=device).run(progress=progress)
+        return model.eval()
+
+    def _card(self, trained_on: str) -> ModelCard:
+        heads = {"observation", "observation_std", "reward", "uncertainty"}
+        noise = "a draw from" if self.config.sample and self.config.propagation != "mean" else "the mean of"
+        source = {"ts_inf": "one elite per episode", "ts_1": "one elite per step", "mean": "all elites"}
+        resample = "each with its own bootstrap" if self.config.bootstrap else "without bootstrap"
+        return ModelCard(
+            name="ensemble",
+            task_ids=(self.task.id,),
+            predicts=frozenset(heads | ({"terminated"} if self.task.terminates else set())),
+            inputs=f"the current observation and action; {self.config.members} networks, {resample}",
+            condition="the action is concatenated to the observation, both normalised by the train split",
+            consumer=f"rollouts as a simulator: {noise} {source[self.config.propagation]}; planning; MBPO",
+            risk="errors compound over a rollout, first at contacts and outside the data; members may agree and be wrong",
+            sources={} if self.task.terminates else {"terminated": "card"},
+            uncertainty=("disagreement", "max_aleatoric", "max_deviation"),
+            n_parameters=sum(p.numel() for p in self.parameters()),
+            trained_on=trained_on,
+            revision="1",
+        )
+
+    def networks(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """All members on inputs of their own, as training needs it; differentiable.
+
+        Args:
+            inputs: (E, B, I) or (1, B, I) normalised inputs.
+
+        Returns:
+            Mean (E, B, D), log-variance (E, B, D) and termination logit (E, B, 0 or 1).
+        """
+        x = inputs.expand(self.config.members, -1, -1)
+        last = len(self.weights) - 1
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(bias, x, weight)  # (E, B, H)
+            if i < last:
+                x = nn.functional.silu(x)
+        mean, logit, raw = x.split([self.n_targets, self.n_mean - self.n_targets, self.n_targets], -1)
+        return mean, bound(raw, self.min_logvar, self.max_logvar), logit
+
+    def normalise(self, observation: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """Network inputs: (B, O) and (B, A) to (B, I)."""
+        x = torch.cat([observation, action], -1)  # (B, I), a fresh tensor
+        return x.sub_(self.input_mean).mul_(self.input_scale)
+
+    def initial(self, start: Start, *, keys: torch.Tensor) -> State:
+        """State of B episodes: the observation, the row's key, and the elite that predicts it.
+
+        Args:
+            start: Where they begin; only ``observation`` (B, O) is read.
+            keys: (B,) int64.
+        """
+        return {"observation": start.observation, "key": keys, "member": self._draw(fold_in(keys, _MEMBER))}
+
+    def _draw(self, keys: torch.Tensor) -> torch.Tensor:
+        return self.elites[randint(keys, len(self.elites))]  # (B,)
+
+    @torch.no_grad()
+    def step(self, state: State, action: torch.Tensor, *, uncertainty: bool = False) -> tuple[State, Prediction]:
+        """Predict one step.
+
+        Args:
+            state: From :meth:`initial` or :meth:`step`.
+            action: (B, A) float32.
+            uncertainty: Evaluate all elites and fill in the uncertainty and ``observation_std``, which holds
+                one member's predicted deviation, or under ``"mean"`` that of the elites' mixture.
+        """
+        keys, member = state["key"], state["member"]
+        mode = self.config.propagation
+        if mode == "ts_1":
+            member = self._draw(fold_in(keys, _SWITCH))
+        sample = self.config.sample and mode != "mean"
+        x = self.normalise(state["observation"], action)
+        spread = None
+        if uncertainty or mode == "mean":
+            every = self._all_elites(x, self.n_mean + self.n_targets if uncertainty else self.n_mean)  # K of (B, ...)
+            out = _mean(every) if mode == "mean" else self._pick(every, member)
+            if uncertainty:
+                logvars = [self._logvar(y, int(e)) for y, e in zip(every, self.elites, strict=True)]  # K of (B, D)
+                means = [y[:, : self.n_targets] for y in every]
+                spread = _spread(means, logvars, (self.target_scale > 0).float(), self.n_observation)
+        else:
+            out = self._grouped(x, member, self.n_mean + (self.n_targets if sample else 0))
+        mean = out[:, : self.n_targets]  # (B, D) normalised
+        std = None
+        if mode == "mean":
+            std = _mixture_std(means, logvars) if uncertainty else None
+        elif sample or uncertainty:
+            std = self._logvar(out, member).mul_(0.5).exp_()  # (B, D)
+        if sample and std is not None:
+            mean = normal(fold_in(keys, _NOISE), self.n_targets).mul_(std).add_(mean)
+        return self._finish(state, keys, member, mean, out, std if uncertainty else None, spread)
+
+    def _finish(
+        self,
+        state: State,
+        keys: torch.Tensor,
+        member: torch.Tensor,
+        targets: torch.Tensor,
+        out: torch.Tensor,
+        std: torch.Tensor | None,
+        spread: dict[str, torch.Tensor] | None,
+    ) -> tuple[State, Prediction]:
+        """Leave normalised space: targets (B, D) to the next state and the prediction."""
+        n = self.n_observation
+        scale, shift = self.target_scale[:n].float(), self.target_mean[:n].float()
+        observation = (targets[:, :n] * scale).add_(shift).add_(state["observation"])  # (B, O)
+        prediction = Prediction(
+            observation=observation,
+            observation_std=None if std is None else std[:, :n] * scale,
+            reward=(targets[:, n].double() * self.target_scale[n]).add_(self.target_mean[n]),
+            terminated=_sigmoid(out[:, self.n_targets]) if self.task.terminates else None,
+            uncertainty=spread,
+        )
+        return {"observation": observation, "key": fold_in(keys, _NEXT), "member": member}, prediction
+
+    def _layers(self, member: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [(w[member], b[member, 0]) for w, b in zip(self.weights, self.biases, strict=True)]
+
+    def _grouped(self, x: torch.Tensor, member: torch.Tensor, outputs: int) -> torch.Tensor:
+        """Each row by its own member, rows of a member together: (B, I) to (B, outputs)."""
+        out = x.new_empty(len(x), outputs)
+        counts = torch.bincount(member, minlength=self.config.members).tolist()
+        for e, rows in enumerate(torch.argsort(member).split(counts)):
+            if len(rows):
+                out[rows] = mlp(x[padded(rows)], self._layers(e), outputs)[: len(rows)]
+        return out
+
+    def _all_elites(self, x: torch.Tensor, outputs: int) -> list[torch.Tensor]:
+        """Every row by every elite: (B, I) to K of (B, outputs)."""
+        n = len(x)
+        x = nn.functional.pad(x, (0, 0, 0, -n % 8))
+        return [mlp(x, self._layers(e), outputs)[:n] for e in self.elites.tolist()]
+
+    def _pick(self, every: list[torch.Tensor], member: torch.Tensor) -> torch.Tensor:
+        """The output of each row's own member: K of (B, ...) to (B, ...)."""
+        which = (self.elites[None] == member[:, None]).int().argmax(1)  # (B,)
+        return torch.stack(every, 1)[torch.arange(len(member), device=member.device), which]
+
+    def _logvar(self, out: torch.Tensor, member: torch.Tensor | int) -> torch.Tensor:
+        """Bounded log-variance (B, D) of outputs that have one, fresh memory."""
+        return bound(
+            out[:, self.n_mean :],
+            self.min_logvar[member].view(-1, self.n_targets),
+            self.max_logvar[member].view(-1, self.n_targets),
+        )
+
+
+def softplus(x: torch.Tensor) -> torch.Tensor:
+    """log(1 + exp(x)), of functions whose bits do not depend on an element's place."""
+    return torch.log1p(torch.exp(-x.abs())) + x.clamp_min(0.0)
+
+
+def bound(raw: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """Log-variances kept softly between learned bounds, as PETS does."""
+    return low + softplus(high - softplus(high - raw) - low)
+
+
+def _sigmoid(x: torch.Tensor) -> torch.Tensor:
+    return 1.0 / (1.0 + torch.exp(-x))
+
+
+def _mean(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Elementwise mean, added in order."""
+    total = tensors[0].clone()
+    for tensor in tensors[1:]:
+        total += tensor
+    return total / len(tensors)
+
+
+def _mixture_std(means: list[torch.Tensor], logvars: list[torch.Tensor]) -> torch.Tensor:
+    """Standard deviation of an equal mixture of Gaussians: (B, D)."""
+    centre = _mean(means)
+    return _mean([(m - centre) ** 2 + v.exp() for m, v in zip(means, logvars, strict=True)]).sqrt()
+
+
+def _norm(x: torch.Tensor) -> torch.Tensor:
+    """Euclidean norm of every row."""
+    return (x * x).sum(-1).sqrt()
+
+
+def _spread(
+    means: list[torch.Tensor], logvars: list[torch.Tensor], varies: torch.Tensor, n: int
+) -> dict[str, torch.Tensor]:
+    """The three signals of :class:`Ensemble`, each (B,), from K of (B, D) in normalised space.
+
+    ``varies`` (D,) is 0 for the outputs that no network was trained on, ``n`` the number of observation dimensions.
+    """
+    centre = _mean(means)
+    apart = [(m - centre) * varies for m in means]
+    deviation = _mean([d * d for d in apart]).sqrt()  # (B, D)
+    return {
+        "disagreement": deviation[:, :n].sum(-1),
+        "max_aleatoric": torch.stack([_norm((0.5 * v).exp() * varies) for v in logvars]).amax(0),
+        "max_deviation": torch.stack([_norm(d) for d in apart]).amax(0),
+    }
