@@ -10,7 +10,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from wmbench.cards import TaskCard
 from wmbench.checks import ActionCheck, misuse
-from wmbench_envs.spaces import row_mask, row_seeds
+from wmbench_envs.spaces import row_mask, row_seeds, torch_device
 from wmbench_envs.true_env import TrueEnv
 
 
@@ -62,7 +62,7 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
         self.action_space = self._rows.action_space
         self._check = ActionCheck(card)
         self._disabled = autoreset_mode == AutoresetMode.DISABLED
-        self._device = device if array == "torch" else None
+        self._device = torch_device(card.id, device) if array == "torch" else None
         self._begun = False
         self._ended = np.zeros(num_envs, dtype=bool)
 
@@ -111,6 +111,9 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
             checked = self._check.batch_torch(actions, self.num_envs, "cpu").numpy()
         observation, reward, terminated, truncated, infos = self._rows.step(checked)
         self._ended = terminated | truncated
+        if self._device is not None and "final_obs" in infos:  # one tensor; rows that go on hold their observation
+            last = zip(infos["final_obs"], observation, strict=True)
+            infos["final_obs"] = np.stack([now if final is None else final for final, now in last])
         out = self._out
         return out(observation), out(np.asarray(reward, np.float64)), out(terminated), out(truncated), out(infos)
 
@@ -147,9 +150,4 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
             return {k: self._out(v) for k, v in value.items()}
         if isinstance(value, np.ndarray) and value.dtype != object:
             return torch.from_numpy(value).to(self._device)
-        if isinstance(value, np.ndarray):
-            new = np.full(len(value), None, dtype=object)
-            for i, v in enumerate(value):
-                new[i] = self._out(v)
-            return new
         return value

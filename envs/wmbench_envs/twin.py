@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from gymnasium.vector import AutoresetMode
 
 from wmbench import checkpoints
 from wmbench.cards import TaskCard
 from wmbench.errors import CheckpointError, RenderError
 from wmbench.registration import task_card
-from wmbench_envs.spaces import metadata
+from wmbench_envs.spaces import metadata, torch_device
 from wmbench_envs.twin_core import Imagination
 from wmbench_envs.twin_env import LearnedEnv
 from wmbench_envs.twin_render import TwinRenderer
@@ -110,7 +109,7 @@ def _core(
     card: TaskCard, simulator: str, num_envs: int, *, init: str | None, device: str, array: str, uncertainty: bool
 ) -> Imagination:
     """The model and its starts."""
-    where = _device(card, device)
+    where = torch_device(card.id, device)
     folder = checkpoints.find(simulator, card, kind="world_model")
     model = checkpoints.resolve(simulator, card, kind="world_model", device=device)
     bank = None if folder is None or init == "true" else checkpoints.load_bank(folder)
@@ -125,16 +124,6 @@ def _core(
     else:
         starts = TrueStarts(card, device=where)
     return Imagination(card, model, starts, num_envs, device=where, array=array, uncertainty=uncertainty)
-
-
-def _device(card: TaskCard, device: str) -> torch.device:
-    """A torch device that exists here."""
-    try:
-        torch.zeros(1, device=device)
-        return torch.zeros(1, device=device).device
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{card.id}: device {device!r} cannot be used here: {reason}") from error
 
 
 def _renderer(card: TaskCard, core: Imagination, render_mode: str | None, height: int, width: int) -> Any:
