@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class Ensemble(nn.Module):
         self.n_mean = self.n_targets + int(task.terminates)  # means and the logit come before the log-variances
         sizes = (self.n_observation + self.n_action, *config.hidden, self.n_mean + self.n_targets)
         e = config.members
-        self.weights = nn.ParameterList(torch.empty(e, i, o) for i, o in zip(sizes, sizes[1:], strict=False))
+        self.weights = nn.ParameterList(torch.empty(e, i, o) for i, o in pairwise(sizes))
         self.biases = nn.ParameterList(torch.zeros(e, 1, o) for o in sizes[1:])
         self.max_logvar = nn.Parameter(torch.full((e, 1, self.n_targets), 0.5))
         self.min_logvar = nn.Parameter(torch.full((e, 1, self.n_targets), -10.0))
@@ -108,7 +109,7 @@ class Ensemble(nn.Module):
             inputs=f"the current observation and action; {self.config.members} networks, {resample}",
             condition="the action is concatenated to the observation, both normalised by the train split",
             consumer=f"rollouts as a simulator: {noise} {source[self.config.propagation]}; planning; MBPO",
-            risk="errors compound over a rollout, first at contacts and outside the data; members may agree and be wrong",
+            risk="errors compound over a rollout, first at contacts and outside the data; members can agree and err",
             sources={} if self.task.terminates else {"terminated": "card"},
             uncertainty=("disagreement", "max_aleatoric", "max_deviation"),
             n_parameters=sum(p.numel() for p in self.parameters()),
