@@ -104,6 +104,19 @@ def measure_success(evaluations: Mapping[str, Any]) -> Measured:
     return _measured(join(evaluations))
 
 
+def measure_comparison(evaluations: Mapping[str, Any]) -> Measured:
+    """Differences in success and return between every two evaluations, on the starts that both faced.
+
+    Args:
+        evaluations: As :func:`measure_success` takes them, two or more.
+
+    Raises:
+        DatasetError: Evaluations of different tasks, or none.
+    """
+    recording = join(evaluations)
+    return _measured(Recording("comparison", recording.arrays, recording.meta))
+
+
 def measure_latency(
     task: TaskCard | str,
     simulators: Mapping[str, str | None],

@@ -10,7 +10,7 @@ from wmbench.commands.evaluate import main
 from wmbench.episodes import EpisodeData
 from wmbench.errors import CheckpointError, DatasetError, NotRegisteredError, WmbenchError
 from wmbench.evaluating import evaluate, make_policy, subject
-from wmbench.measuring import measure_success
+from wmbench.measuring import measure_comparison, measure_success
 from wmbench.provenance import provenance
 from wmbench.recording.success import outcome, record_success
 from wmbench.seeding import episode_seeds
@@ -49,6 +49,8 @@ def test_the_twin_over_the_oracle_gives_the_same_outcomes():
     assert subject("runs/x/bc", "/abs/models/ensemble") == "bc in ensemble"
     both = measure_success({e.subject: e for e in (true, twin)})
     assert both.find("return", "random in true").value == both.find("return", "random in oracle").value
+    pair = measure_comparison({e.subject: e for e in (true, twin)})
+    assert pair.find("return-difference", "random in true - random in oracle").value == 0.0
     assert both.results[: len(true.results)] == true.results
 
 

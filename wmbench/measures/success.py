@@ -51,7 +51,7 @@ def success(arrays: Arrays) -> list[Result]:
                     "success", name, subject, count / n, low, high, n, n_invalid, "1", "higher", variant, None, details
                 )
             )
-        returns, variant = _returns(arrays, own)
+        returns, variant = worst_returns(arrays, rows), _variant(arrays, own["valid"])
         results.append(_mean(subject, "return", returns, n_invalid, "reward", "higher", variant, invalid))
         lengths, words = own["length"].astype(np.float64), "mean, bootstrap over episodes"
         results.append(_mean(subject, "length", lengths, n_invalid, "steps", "none", words, invalid))
@@ -89,19 +89,33 @@ def _mean(
     )
 
 
-def _returns(arrays: Arrays, own: dict[str, np.ndarray]) -> tuple[np.ndarray, str]:
-    """Returns with the invalid ones replaced by the worst admissible, and the words for it."""
-    valid, low = own["valid"], float(arrays["reward_low"])
-    variant = "mean undiscounted return, bootstrap over episodes"
-    if valid.all():
-        return own["returns"], variant
+def worst_returns(arrays: Arrays, rows: np.ndarray) -> np.ndarray:
+    """Returns with those of invalid episodes replaced by the worst admissible.
+
+    Args:
+        arrays: As :func:`success` takes them.
+        rows: (n,) indices or (E,) bool, the episodes of one subject.
+
+    Returns:
+        (n,) float64; NaN for invalid episodes if there is neither a bound nor a valid episode.
+    """
+    returns, valid = arrays["returns"][rows].astype(np.float64), arrays["valid"][rows]
+    low = float(arrays["reward_low"])
     if np.isfinite(low):
-        missing = int(arrays["horizon"]) - own["length"]
-        worst = np.nan_to_num(own["returns"], nan=0.0) + np.where(valid, 0, missing) * low
-        return worst, f"{variant}, missing steps of invalid ones earn {low:g}"
-    least = own["returns"][valid].min() if valid.any() else np.nan
-    bad = np.fmin(own["returns"], least) if valid.any() else np.full(len(valid), np.nan)
-    return np.where(valid, own["returns"], bad), f"{variant}, invalid ones at most the lowest valid return"
+        missing = int(arrays["horizon"]) - arrays["length"][rows]
+        return returns + np.where(valid, 0, missing) * low
+    worst = np.fmin(returns, returns[valid].min()) if valid.any() else np.full(len(valid), np.nan)
+    return np.where(valid, returns, worst)
+
+
+def _variant(arrays: Arrays, valid: np.ndarray) -> str:
+    """How invalid episodes were treated, in words."""
+    low, words = float(arrays["reward_low"]), "mean undiscounted return, bootstrap over episodes"
+    if valid.all():
+        return words
+    if np.isfinite(low):
+        return f"{words}, missing steps of invalid ones earn {low:g}"
+    return f"{words}, invalid ones at most the lowest valid return"
 
 
 MEASURE = Measure(

@@ -2,6 +2,16 @@
 
 from wmbench.statistics.aggregate import iqm, optimality_gap, probability_of_improvement
 from wmbench.statistics.bootstrap import bootstrap, bootstrap_interval, resample_weights
+from wmbench.statistics.comparison import (
+    hierarchical_bootstrap,
+    holm,
+    interval_over_seeds,
+    iqm_rows,
+    mcnemar,
+    paired_difference,
+    stratified_bootstrap,
+    t_interval,
+)
 from wmbench.statistics.intervals import (
     Interval,
     agresti_caffo,
@@ -10,6 +20,7 @@ from wmbench.statistics.intervals import (
     quantile_interval,
     wilson,
 )
+from wmbench.statistics.sequential import compare_sequentially, confidence_sequence, log_e_proportion
 from wmbench.statistics.survival import mean_survival, median_survival, survival_curve
 
 __all__ = [
@@ -18,14 +29,25 @@ __all__ = [
     "bootstrap",
     "bootstrap_interval",
     "clopper_pearson",
+    "compare_sequentially",
+    "confidence_sequence",
+    "hierarchical_bootstrap",
+    "holm",
+    "interval_over_seeds",
     "iqm",
+    "iqm_rows",
+    "log_e_proportion",
+    "mcnemar",
     "mean_survival",
     "median_survival",
     "needed_for_quantile",
     "optimality_gap",
+    "paired_difference",
     "probability_of_improvement",
     "quantile_interval",
     "resample_weights",
+    "stratified_bootstrap",
     "survival_curve",
+    "t_interval",
     "wilson",
 ]

@@ -70,15 +70,35 @@ def bootstrap(
     drawn = np.asarray(statistic(resample_weights(clusters, resamples, seed)), dtype=np.float64)
     if np.isnan(drawn).any():
         raise ValueError("the statistic is NaN for some resamples; give it a value there or mask the clusters")
-    widen = np.sqrt(clusters / (clusters - 1)) * special.stdtrit(clusters - 1, 0.5 + level / 2)
-    tails = np.array([-widen, widen])
+    tails = _tails(clusters, level)
     if method == "bca":
         tails = _bca(statistic, clusters, drawn, tails)
-    # Order statistics, not interpolation: an infinite neighbour must not turn a finite end into infinity.
+    return _ends(drawn, tails)
+
+
+def widened_ends(drawn: np.ndarray, n: int, level: float) -> Interval:
+    """Percentile interval of resampled values, widened as :func:`bootstrap` does.
+
+    Args:
+        drawn: (R,) values of the statistic, not NaN.
+        n: How many independent items were resampled, at least 2.
+        level: Confidence level in (0, 1).
+    """
+    return _ends(drawn, _tails(n, level))
+
+
+def _tails(n: int, level: float) -> np.ndarray:
+    """Normal quantiles at which the resampled distribution is cut, from Student's t with n - 1 degrees of freedom."""
+    widen = np.sqrt(n / (n - 1)) * special.stdtrit(n - 1, 0.5 + level / 2)
+    return np.array([-widen, widen])
+
+
+def _ends(drawn: np.ndarray, tails: np.ndarray) -> Interval:
+    """Order statistics, not interpolation: an infinite neighbour must not turn a finite end into infinity."""
     position = special.ndtr(tails) * (len(drawn) - 1)
     index = np.array([np.floor(position[0]), np.ceil(position[1])]).astype(int)
-    ends = np.sort(drawn)[index]
-    return Interval(float(ends[0]), float(ends[1]))
+    low, high = np.sort(drawn)[index]
+    return Interval(float(low), float(high))
 
 
 def _bca(statistic: Statistic, clusters: int, drawn: np.ndarray, tails: np.ndarray) -> np.ndarray:

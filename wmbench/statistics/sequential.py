@@ -1,0 +1,114 @@
+"""Tests that may be looked at after every episode: e-values and confidence sequences for success rates.
+
+An e-value is a non-negative number that is at most 1 on average, at any stopping time, if the null is true; so it
+exceeds 1 / alpha at any time with probability at most alpha (Ville 1939). Here it is the likelihood ratio of a beta
+mixture against the null (Robbins 1970; Ramdas et al. 2023, https://doi.org/10.1214/23-STS894). Nobody needs to say
+beforehand how many episodes there will be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, special
+
+from wmbench.statistics.intervals import Interval
+
+
+def log_e_proportion(
+    successes: np.ndarray | int, n: np.ndarray | int, null: float, prior: tuple[float, float] = (1.0, 1.0)
+) -> np.ndarray:
+    """Log e-value against a success rate of exactly ``null``.
+
+    That is ln of B(a + k, b + n - k) / B(a, b) / (p^k (1 - p)^(n - k)).
+
+    Args:
+        successes: (...) k.
+        n: (...) trials.
+        null: p in [0, 1].
+        prior: a and b of the beta mixture.
+
+    Returns:
+        (...) float64; infinite where the null cannot have produced the data.
+    """
+    k, m = np.asarray(successes, dtype=np.float64), np.asarray(n, dtype=np.float64) - successes
+    mixture = special.betaln(prior[0] + k, prior[1] + m) - special.betaln(*prior)
+    return mixture - special.xlogy(k, null) - special.xlog1py(m, -null)
+
+
+def confidence_sequence(successes: int, n: int, level: float = 0.95) -> Interval:
+    """Interval of a success rate that holds at all times at once.
+
+    All rates whose e-value is below 1 / (1 - level). Wider than Wilson's interval, but it stays valid however often
+    one looks and whenever one stops.
+
+    Args:
+        successes: How many so far.
+        n: Trials so far, 0 or more.
+        level: Confidence level in (0, 1).
+
+    Raises:
+        ValueError: Counts or level out of range.
+    """
+    if not 0 <= successes <= n or not 0 < level < 1:
+        raise ValueError(f"expected 0 <= successes <= n and a level in (0, 1), got {successes} of {n} at {level}")
+    return Interval(_lowest_rate(successes, n, level), 1.0 - _lowest_rate(n - successes, n, level))
+
+
+def _lowest_rate(successes: int, n: int, level: float) -> float:
+    """Smallest rate that is not yet refuted; the largest is one minus that of the failures."""
+    if successes == 0:
+        return 0.0
+    limit = -np.log1p(-level)
+    return float(optimize.brentq(lambda p: float(log_e_proportion(successes, n, p)) - limit, 1e-300, successes / n))
+
+
+@dataclass(frozen=True)
+class SequentialComparison:
+    """What is known after each pair of episodes on the same start.
+
+    Attributes:
+        log_e_first: (n,) log e-value that the first is better, after each pair.
+        log_e_second: (n,) the same for the second.
+        better: ``"first"``, ``"second"``, or None if nothing could be decided.
+        decided_at: Number of pairs after which that was known; None if it is not.
+    """
+
+    log_e_first: np.ndarray
+    log_e_second: np.ndarray
+    better: str | None
+    decided_at: int | None
+
+
+def compare_sequentially(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> SequentialComparison:
+    """Which of two policies solves the same starts more often, with an error of at most 1 - level at any stopping time.
+
+    Only starts that exactly one of them solves count. The e-value for "the first wins more than half of them" is
+    the likelihood ratio of a uniform mixture over (1/2, 1] against 1/2, and likewise for the second; each is
+    allowed half of the error.
+
+    Args:
+        first: (n,) bool, solved by the first policy, in the order of evaluation.
+        second: (n,) bool, on the same starts.
+        level: Confidence level in (0, 1).
+
+    Raises:
+        ValueError: Not of the same length.
+    """
+    a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f"pairs need two flat arrays of one length, got shapes {a.shape} and {b.shape}")
+    wins, losses = np.cumsum(a & ~b), np.cumsum(b & ~a)
+    evidence = {"first": _log_e_better(wins, losses), "second": _log_e_better(losses, wins)}
+    limit = np.log(2 / (1 - level))
+    decisions = [(int(np.argmax(e >= limit)) + 1, name) for name, e in evidence.items() if (e >= limit).any()]
+    decided_at, better = min(decisions, default=(None, None))
+    return SequentialComparison(evidence["first"], evidence["second"], better, decided_at)
+
+
+def _log_e_better(wins: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """The logarithm of 2^(1 + k + m) int_{1/2}^1 p^k (1 - p)^m dp."""
+    with np.errstate(divide="ignore"):
+        upper = np.log(special.betaincc(wins + 1.0, losses + 1.0, 0.5))
+    return (1 + wins + losses) * np.log(2) + special.betaln(wins + 1.0, losses + 1.0) + upper
