@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -107,7 +109,8 @@ def collect(
         task: Card, id or short name.
         out: Folder of the dataset.
         policy: A registered name, a checkpoint folder, an object that acts, or several of them: each is a
-            source that the manifest counts. With workers, objects must be picklable.
+            source that the manifest counts. With workers, objects must be picklable, and the caller's module
+            importable (``if __name__ == "__main__":`` around the call in a script).
         episodes: How many in all, one number per policy.
         seed: Root of all seeds.
         workers: Processes that run episodes.
@@ -123,6 +126,8 @@ def collect(
         WmbenchError: A policy cannot be found, or fails.
     """
     card = task_card(task) if isinstance(task, str) else task
+    if seed < 0 or workers < 1:
+        raise DatasetError(f"seed must not be negative and workers at least 1, got seed {seed} and workers {workers}")
     sources = _sources(card, policy, episodes, noise)
     check_fractions(split)
     plan = {"seed": seed, "sources": [{"name": s.name, "policy": s.identity, "noise": s.noise} for s in sources]}
@@ -160,6 +165,8 @@ def _sources(card: TaskCard, policy: Any, episodes: Any, noise: Any) -> list[Sou
     for reference, count, level in zip(policies, counts, noises, strict=True):
         if count < 1 or count > PER_SOURCE:
             raise DatasetError(f"episodes must lie between 1 and {PER_SOURCE} per policy, got {count}")
+        if not 0 <= level < math.inf:
+            raise DatasetError(f"action noise must be a number that is not negative, got {level}")
         name, identity = _identify(reference, card)
         name += f"+noise{level:g}" if level else ""
         sources.append(Source(reference, name, identity, int(count), float(level)))
@@ -179,8 +186,7 @@ def _each(value: Any, n: int, what: str) -> list[Any]:
 def _identify(reference: Any, card: TaskCard) -> tuple[str, str]:
     """A policy's name as a source, and what must stay the same for a dataset to be continued."""
     if not isinstance(reference, (str, Path)):
-        name = getattr(reference, "name", None) or type(reference).__name__
-        return name, f"object {name}"
+        return _describe(reference)
     from wmbench import checkpoints
 
     folder = checkpoints.find(str(reference), card, kind="policy")
@@ -188,7 +194,20 @@ def _identify(reference: Any, card: TaskCard) -> tuple[str, str]:
         return str(reference), f"policy {reference}"
     config = checkpoints.read_config(folder)
     weights = file_hash(folder / checkpoints.WEIGHTS)
-    return f"{config['name']}-{weights[:8]}", f"checkpoint {config['name']} {weights}"
+    shipped = folder != Path(reference)  # its name says which one it is; a folder's name does not
+    return str(reference) if shipped else f"{config['name']}-{weights[:8]}", f"checkpoint {config['name']} {weights}"
+
+
+def _describe(policy: Any) -> tuple[str, str]:
+    """The same for an object: its card's or class's name, with the settings that differ from their defaults."""
+    card = getattr(policy, "card", None)
+    name = card["name"] if isinstance(card, Mapping) else type(policy).__name__
+    config = getattr(policy, "config", None)
+    if not is_dataclass(config) or isinstance(config, type):
+        return name, f"object {name}"
+    changed = [f for f in fields(config) if getattr(config, f.name) != f.default]
+    settings = ",".join(f"{f.name}={getattr(config, f.name)}" for f in changed)
+    return f"{name}({settings})" if settings else name, f"object {name} {json.dumps(asdict(config), sort_keys=True)}"
 
 
 def _seed(root: int, card: TaskCard, source: int, index: int, split: str) -> int:

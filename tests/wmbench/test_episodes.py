@@ -76,7 +76,7 @@ def test_manifest_says_what_the_numbers_mean(written, toy_card):
     assert [d["unit"] for d in manifest["action"]] == ["N", "1"]
     assert manifest["task"] == toy_card.to_json() and manifest["task_digest"] == toy_card.digest()
     (generator,) = manifest["generators"]
-    assert generator["wmbench"] and (generator["commit"] is None) == (generator["commit_missing"] is not None)
+    assert generator["versions"]["wmbench"] and (generator["commit"] is None) == (generator["commit_missing"] is not None)
     assert manifest["counts"]["source"] == {"random": {"episodes": 20, "steps": manifest["steps"]}}
     assert {name: c["episodes"] for name, c in manifest["counts"]["split"].items()} == {
         "train": 16,

@@ -66,7 +66,8 @@ def facts(data: Dataset, *, verified: bool) -> Table:
     """Where the dataset comes from and how its numbers are to be read."""
     card, manifest = data.task, data.manifest
     made = "; ".join(
-        f"wmbench {g['wmbench']} at {g['commit'] or 'unknown commit: ' + g['commit_missing']}"
+        f"wmbench {g['versions']['wmbench']}, commit {g['commit'] or 'unknown: ' + g['commit_missing']}"
+        + (", with changes" if g["dirty"] else "")
         for g in manifest["generators"]
     )
     table = Table(title=str(data.folder), title_justify="left", show_header=False, box=None, padding=(0, 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,11 @@ import numpy as np
 from wmbench.cards import TaskCard
 from wmbench.episodes.data import CORE, EpisodeData, check_episode, check_fractions, split_of
 from wmbench.episodes.dataset import Dataset
-from wmbench.episodes.generator import generator
 from wmbench.episodes.statistics import Normalisation
 from wmbench.episodes.storage import FORMAT, INDEX, INDEX_DTYPE, MANIFEST, clean, write_shard
 from wmbench.errors import DatasetError
 from wmbench.files import write_json
+from wmbench.provenance import provenance
 
 SHARD_BYTES = 2**26
 """A shard is full once it holds this many bytes of arrays; the episode that fills it is its last."""
@@ -59,7 +60,7 @@ class DatasetWriter:
         self.folder = Path(folder)
         self.task = task
         self.split = check_fractions(split)
-        self.plan = None if plan is None else dict(plan)
+        self.plan = None if plan is None else json.loads(json.dumps(plan))  # as it will be read back
         self.shard_bytes = shard_bytes
         self._shards: list[str] = []
         self._files: dict[str, dict[str, Any]] = {}
@@ -229,6 +230,7 @@ class DatasetWriter:
             }
             for position, by in enumerate(("source", "split"))
         }
+        generator = _generator()
         return {
             "format": FORMAT,
             "task": self.task.to_json(),
@@ -247,7 +249,7 @@ class DatasetWriter:
             "stats": self._statistics.to_json(),
             "shards": self._shards,
             "files": self._files,
-            "generators": [*self._generators, *([] if generator() in self._generators else [generator()])],
+            "generators": [*(g for g in self._generators if g != generator), generator],
         }
 
 
@@ -255,3 +257,10 @@ def _field(name: str, array: np.ndarray, steps: int) -> dict[str, Any]:
     """How a field is stored: dtype, shape of a row, and whether rows belong to states or to steps."""
     per = "step" if (name in CORE and name != "observation") or len(array) == steps else "state"
     return {"dtype": array.dtype.name, "shape": list(array.shape[1:]), "per": per}
+
+
+def _generator() -> dict[str, Any]:
+    """The running code: versions, and the commit of its clone, or None and why."""
+    known = provenance()
+    reason = None if known["commit"] else "not run from a git clone of wmbench"
+    return {key: known[key] for key in ("versions", "commit", "dirty")} | {"commit_missing": reason}
