@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import zlib
 from typing import Any, NoReturn, Protocol
 
@@ -86,8 +87,7 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
         self.render_mode = render_mode
         self.observation_space, self.action_space = spaces(card)
         self._size = (height, width)
-        module, name = card.simulator.split(":")
-        self._backend: Backend = getattr(importlib.import_module(module), name)(card)
+        self._backend: Backend = _backend_class(card)(card)
         self._advance = self._backend.step
         self._check = ActionCheck(card).one
         self._rule = card.success
@@ -269,6 +269,21 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
 
     def _misuse(self, call: str) -> NoReturn:
         raise misuse(self.card.id, call, closed=self._closed, begun=self._begun)
+
+
+def _backend_class(card: TaskCard) -> Any:
+    """The class that the card names, imported now."""
+    module, name = card.simulator.split(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (AttributeError, ImportError, OSError, RuntimeError) as error:
+        asked = os.environ.get("MUJOCO_GL")
+        if asked:
+            raise RenderError(
+                f"{card.id}: {module} cannot be imported with MUJOCO_GL={asked} ({error}): "
+                "unset it, or install the graphics library that it names"
+            ) from error
+        raise
 
 
 def _near(rule: SuccessRule, observation: np.ndarray) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import Any
 
@@ -52,8 +53,12 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
         self.card = card
         self.num_envs = num_envs
         row = partial(TrueEnv, card, render_mode=render_mode, height=height, width=width)
-        batch = SyncVectorEnv if vectorization == "sync" else AsyncVectorEnv
-        self._rows: Any = batch([row] * num_envs, autoreset_mode=autoreset_mode)
+        if vectorization == "sync":
+            self._rows: Any = SyncVectorEnv([row] * num_envs, autoreset_mode=autoreset_mode)
+        else:
+            # A process forked after this one has opened an OpenGL context hangs at its own first picture.
+            context = "forkserver" if render_mode is not None and "OpenGL" in sys.modules else None
+            self._rows = AsyncVectorEnv([row] * num_envs, autoreset_mode=autoreset_mode, context=context)
         self.metadata = self._rows.metadata
         self.render_mode = render_mode
         self.single_observation_space = self._rows.single_observation_space

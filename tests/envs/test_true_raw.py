@@ -163,6 +163,40 @@ def test_every_dimension_is_what_its_name_says(card: TaskCard) -> None:
 
 
 @pytest.mark.parametrize("card", GYM + DMC)
+def test_a_posed_scene_shows_the_positions_of_the_observation(card: TaskCard) -> None:
+    env = gym.make(card.id)
+    model, data = simulators(env)
+    backend = env.unwrapped._backend
+    rng = np.random.default_rng(0)
+    shown = [
+        i
+        for i, d in enumerate(card.observation)
+        if d.unit in ("m", "rad") or (d.unit == "1" and d.kind == "quaternion") or d.name.endswith(("cosine", "sine"))
+    ]
+    assert len(shown) >= 2
+    for seed in range(5):
+        env.reset(seed=seed)
+        data.qpos[:] += rng.uniform(-0.7, 0.7, model.nq)
+        mujoco.mj_normalizeQuat(model, data.qpos)
+        mujoco.mj_forward(model, data)
+        if card.suite == "dm-control":
+            observation = backend._flat(backend._task.get_observation(backend._physics))
+        else:
+            observation = backend._env._get_obs().astype(np.float32)
+        before = env.unwrapped.get_state()
+        posed = backend._scene.posed(observation.astype(np.float64))
+        meant = np.array([named_value(card, card.observation[i].name, model, posed) for i in shown])
+        if name := card.kwargs.get("place"):
+            target, (finger, x, y) = next(iter(name.items()))
+            gap = posed.geom(target).xpos - posed.geom(finger).xpos
+            np.testing.assert_allclose(gap[:2], observation[[x, y]], atol=1e-6)
+        wrapped = [card.observation[i].kind == "angle" for i in shown]
+        gap = np.where(wrapped, np.angle(np.exp(1j * (meant - observation[shown]))), meant - observation[shown])
+        np.testing.assert_allclose(gap, 0, atol=2e-6)
+        assert np.array_equal(env.unwrapped.get_state(), before)
+
+
+@pytest.mark.parametrize("card", GYM + DMC)
 def test_units_kinds_and_actuators_are_those_of_the_model(card: TaskCard) -> None:
     env = gym.make(card.id)
     model, _ = simulators(env)
