@@ -85,6 +85,25 @@ def test_steps_past_a_windows_end_count_nowhere():
     assert found["m", "auc"].value == pytest.approx(0.02 * 8)
     assert found["m", "auc"].n_invalid == 0
     assert found["m", "steps-to-0.5"].value is None  # censored at 15 steps
+    assert found["m", "mean-steps-to-0.5"].value == 15
+
+
+def test_steps_that_hardly_a_window_reaches_are_not_scored():
+    valid = np.ones((W, H), bool)
+    valid[1:, 10:] = False  # one of twelve windows goes on, and goes wrong
+
+    def wrong_later(truth):
+        out = exact(truth)
+        out[:, 10:] += 1e6
+        return out
+
+    found = by_name(arrays({"m": wrong_later}, valid=valid))
+    assert found["m", "auc"].value == 0.0
+    assert found["m", "auc"].details["horizon"] == 10
+    valid[1, 10:] = True  # two of twelve count, step by step
+    found = by_name(arrays({"m": wrong_later}, valid=valid))
+    assert found["m", "auc"].details["horizon"] == H
+    assert found["m", "auc"].value == pytest.approx(SATURATION * 2 * 30 / (2 * H + 10 * 10))
 
 
 def test_censored_windows_enter_the_median():
@@ -161,6 +180,7 @@ def test_masked_dimensions_and_nothing_to_score():
     data["prediction"][..., 1] += 1e9
     assert by_name(data)["m", "auc"].value == 0.0
     assert by_name(data)["m", "auc"].details["masked"] == ["y"]
+    assert by_name(data)["m", "auc"].n_invalid == 0  # far away, but a number
     data["observation_std"] = np.zeros(2)
     assert "constant" in by_name(data)["m", "auc"].reason
     data["valid"][:] = False

@@ -17,6 +17,9 @@ SATURATION = 2.0
 
 THRESHOLDS = (0.5, 1.0)
 FLOOR_SCALE = 1e-6
+LEAST_SHARE = 0.1
+"""Steps that fewer windows reach are not scored: a window or two that last longest would decide them."""
+
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
@@ -41,13 +44,11 @@ class Rollouts:
         return int(self.cluster.max()) + 1
 
     def area(self, weights: np.ndarray, horizon: int) -> np.ndarray:
-        """Mean over steps of the mean over windows of min(NRMSE, 2): (R, C) weights of episodes to (R,)."""
+        """Mean of min(NRMSE, 2) over all valid steps up to a horizon: (R, C) weights of episodes to (R,)."""
         rows = weights[:, self.cluster]  # (R, W)
-        valid = self.valid[:, :horizon].astype(np.float64)
-        count = rows @ valid  # (R, H)
-        total = rows @ (np.minimum(self.error[:, :horizon], SATURATION) * valid)
-        mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
-        return mean.sum(1) / (count > 0).sum(1)
+        valid = self.valid[:, :horizon]
+        cut = np.where(valid, np.minimum(self.error[:, :horizon], SATURATION), 0.0)
+        return rows @ cut.sum(1) / (rows @ valid.sum(1))
 
     def times(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """First step with NRMSE above a threshold, or the last step seen, and whether it was reached: (W,) each."""
@@ -63,20 +64,21 @@ class Rollouts:
     def curve(self) -> dict[str, Any]:
         """NRMSE by step: quantiles over the windows that reach it, and how many do."""
         count = self.valid.sum(0)
-        reached = np.flatnonzero(count)
         levels = np.array(
-            [np.quantile(self.error[self.valid[:, h], h], QUANTILES) for h in reached]
-        )  # (H', 5), at most CAP
+            [np.quantile(self.error[self.valid[:, h], h], QUANTILES) for h in range(len(count))]
+        )  # (H, 5), at most CAP
         return {
-            "step": (reached + 1).tolist(),
-            "n": count[reached].tolist(),
+            "step": list(range(1, len(count) + 1)),
+            "n": count.tolist(),
             "quantiles": list(QUANTILES),
             "nrmse": json_list(levels.T),
         }
 
 
 def rollouts(arrays: Arrays) -> tuple[list[Rollouts], list[str]]:
-    """Errors of every subject, and the names of masked dimensions.
+    """Errors of every subject up to the last step that a tenth of the windows reach, and the masked dimensions.
+
+    There are none if every dimension is masked.
 
     Args:
         arrays: As :func:`drift` takes them.
@@ -84,15 +86,17 @@ def rollouts(arrays: Arrays) -> tuple[list[Rollouts], list[str]]:
     geometry = Geometry.of(arrays["dimension"], arrays["kind"], arrays["unit"])
     keep = geometry.varies(arrays["observation_std"], arrays["observation_low"], arrays["observation_high"])
     masked = [name for name, kept in zip(geometry.names, keep, strict=True) if not kept]
+    if not keep.any():
+        return [], masked
     scale = geometry.scale(arrays["observation_std"])[keep]
     cluster = np.unique(arrays["episode"], return_inverse=True)[1]
-    truth = arrays["truth"][:, 1:]
+    horizon = int((arrays["valid"].mean(0) >= LEAST_SHARE).sum())
+    truth, valid = arrays["truth"][:, 1 : horizon + 1], arrays["valid"][:, :horizon]
     found = []
-    for predicted in arrays["prediction"]:
+    for predicted in arrays["prediction"][:, :, :horizon]:
         each = normalised(geometry.difference(predicted, truth)[..., keep], scale)  # (W, H, D)
         lost = ~np.isfinite(predicted).all(-1)
-        mean = np.sqrt((each**2).mean(-1)) if keep.any() else np.zeros(lost.shape)
-        found.append(Rollouts(np.where(lost, CAP, mean), arrays["valid"], cluster))
+        found.append(Rollouts(np.where(lost, CAP, np.sqrt((each**2).mean(-1))), valid, cluster))
     return found, masked
 
 
@@ -100,10 +104,10 @@ def drift(arrays: Arrays) -> list[Result]:
     """Score open-loop rollouts against the true ones under the same recorded actions.
 
     NRMSE(h) = sqrt((1/D) sum_d ((predicted - true) / sigma_d)^2), sigma of the train split. The area is its mean
-    over steps, cut at 2. The steps to a threshold are right-censored where a window ends, and their median is
-    Kaplan and Meier's. Subjects of role ``floor`` are the true simulator started from a slightly disturbed state:
-    past the step where that one is lost, no model can be told from another by its errors. Intervals resample
-    episodes.
+    over all steps of all windows, cut at 2. The steps to a threshold are right-censored where a window ends, and
+    their median is Kaplan and Meier's. The horizon is the last step that a tenth of the windows reach, the same for
+    every subject. Subjects of role ``floor`` are the true simulator started from a slightly disturbed state: past
+    the step where that one is lost, no model can be told from another by its errors. Intervals resample episodes.
 
     Args:
         arrays: ``subject`` (M,), ``role`` (M,) of ``model``, ``baseline`` or ``floor``, ``disturbance`` (M,) in
@@ -116,12 +120,13 @@ def drift(arrays: Arrays) -> list[Result]:
         median) and ``mean-steps-to-0.5`` (restricted to the horizon, so that it always has a value).
     """
     subjects, roles = [str(s) for s in arrays["subject"]], [str(r) for r in arrays["role"]]
-    windows, horizon = arrays["valid"].shape
-    if not arrays["valid"].any():
+    windows = len(arrays["valid"])
+    if not (arrays["valid"].mean(0) >= LEAST_SHARE).any():
         return [_none(s, "auc", windows, "there are no valid steps") for s in subjects]
     every, masked = rollouts(arrays)
-    if len(masked) == len(arrays["dimension"]):
+    if not every:
         return [_none(s, "auc", windows, "every dimension is constant in the train split") for s in subjects]
+    horizon = every[0].error.shape[1]
     floor = next(
         (
             int(min(horizon, _median(every[m], THRESHOLDS[0])))
@@ -134,7 +139,7 @@ def drift(arrays: Arrays) -> list[Result]:
     results: list[Result] = []
     for m, subject in enumerate(subjects):
         one = every[m]
-        lost = int((~np.isfinite(arrays["prediction"][m]).all(-1) & one.valid).any(1).sum())
+        lost = int((~np.isfinite(arrays["prediction"][m][:, :horizon]).all(-1) & one.valid).any(1).sum())
         common = {"n_episodes": one.clusters, "masked": masked, "role": roles[m]}
         horizons = {"auc": horizon} | ({"auc-to-floor": floor} if floor else {})
         for name, steps in horizons.items():
@@ -143,7 +148,7 @@ def drift(arrays: Arrays) -> list[Result]:
             details = {**common, "horizon": steps, "floor": floor}
             if name == "auc":
                 details["curve"] = one.curve()
-            variant = f"mean NRMSE over steps 1 to {steps}, cut at {SATURATION:g}"
+            variant = f"mean NRMSE over the windows' steps 1 to {steps}, cut at {SATURATION:g}"
             results.append(_result(name, subject, value, interval, windows, lost, "1", "lower", variant, None, details))
         for threshold in THRESHOLDS:
             results += _steps(one, subject, threshold, windows, lost, hz, common)
