@@ -38,22 +38,17 @@ console = Console()
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What to train, for how long, and where to put it.
+class Common:
+    """What every way of training an actor needs to know.
 
     Attributes:
         task: Task id or short name.
-        work: Folder for snapshots, replay buffer and curve; a run found there is continued.
+        work: Folder for snapshots and curve; a run found there is continued.
         out: Folder of the exported checkpoint.
         steps: Environment steps in all.
         seed: Root of every seed.
         hidden: Hidden widths of actor and critics.
         gamma: Discount.
-        learning_rate: Of all three optimisers (Adam).
-        learning_starts: Uniformly random steps at the beginning.
-        train_freq: Environment steps between updates.
-        gradient_steps: Updates each time.
-        batch_size: Transitions per update.
         fused: Adam in one kernel: a sixth faster for networks this small, with other rounding.
         evaluate_every: Steps between snapshots.
         episodes: Validation episodes per snapshot.
@@ -68,16 +63,30 @@ class Settings:
     seed: int = 0
     hidden: tuple[int, ...] = (128, 128)
     gamma: float = 0.99
-    learning_rate: float = 3e-4
-    learning_starts: int = 1_000
-    train_freq: int = 1
-    gradient_steps: int = 1
-    batch_size: int = 256
     fused: bool = False
     evaluate_every: int = 5_000
     episodes: int = 5
     final_episodes: int = 50
     export_step: int = 0
+
+
+@dataclass(frozen=True)
+class Settings(Common):
+    """What to train, for how long, and where to put it.
+
+    Attributes:
+        learning_rate: Of all three optimisers (Adam).
+        learning_starts: Uniformly random steps at the beginning.
+        train_freq: Environment steps between updates.
+        gradient_steps: Updates each time.
+        batch_size: Transitions per update.
+    """
+
+    learning_rate: float = 3e-4
+    learning_starts: int = 1_000
+    train_freq: int = 1
+    gradient_steps: int = 1
+    batch_size: int = 256
 
 
 def actor_of(model: SAC, settings: Settings, card: TaskCard) -> Actor:
@@ -125,8 +134,7 @@ def train(settings: Settings, card: TaskCard) -> None:
     """Train to the end, continuing what the work folder holds."""
     settings.work.mkdir(parents=True, exist_ok=True)
     env, judge = Monitor(gym.make(card.id)), gym.make(card.id)
-    seeds = episode_seeds(settings.seed, card.id, "val", settings.episodes)
-    latest, buffer, curve = settings.work / "latest.zip", settings.work / "buffer.pkl", settings.work / "curve.jsonl"
+    latest, buffer = settings.work / "latest.zip", settings.work / "buffer.pkl"
     if latest.exists():
         model = SAC.load(latest, env=env, device="cpu")
         model.load_replay_buffer(buffer)
@@ -146,30 +154,40 @@ def train(settings: Settings, card: TaskCard) -> None:
             device="cpu",
         )
     while model.num_timesteps < settings.steps:
-        began = time.perf_counter()
         model.learn(settings.evaluate_every, reset_num_timesteps=False)
-        actor = actor_of(model, settings, card)
-        point = {"step": model.num_timesteps, **play(actor, judge, seeds)}
-        checkpoints.save(actor, snapshot(settings.work, model.num_timesteps), kind="policy", name="actor")
+        evaluate_snapshot(actor_of(model, settings, card), model.num_timesteps, settings, judge)
         model.save(latest)
         model.save_replay_buffer(buffer)
-        point["seconds"] = round(time.perf_counter() - began, 1)
-        with curve.open("a") as stream:
-            stream.write(json.dumps(point) + "\n")
-        console.print(f"{card.name} {point}", highlight=False)
 
 
-def export(settings: Settings, card: TaskCard) -> None:
-    """Score one snapshot on evaluation episodes and write it with its history."""
+def evaluate_snapshot(actor: Actor, step: int, settings: Common, judge: gym.Env[Any, Any]) -> None:
+    """Score a snapshot on the validation episodes, save it, and add the point to the curve."""
+    seeds = episode_seeds(settings.seed, actor.task.id, "val", settings.episodes)
+    point = {"step": step, "at": round(time.time()), **play(actor, judge, seeds)}
+    checkpoints.save(actor, snapshot(settings.work, step), kind="policy", name="actor")
+    with (settings.work / "curve.jsonl").open("a") as stream:
+        stream.write(json.dumps(point) + "\n")
+    console.print(f"{actor.task.name} {point}", highlight=False)
+
+
+def export(actor: Actor, algorithm: str, settings: Common) -> None:
+    """Score one snapshot on evaluation episodes and write it with its history.
+
+    Args:
+        actor: Of the snapshots' shape; takes over the weights.
+        algorithm: Its name.
+        settings: Of the run.
+    """
     curve = [json.loads(line) for line in (settings.work / "curve.jsonl").read_text().splitlines()]
     step = settings.export_step or max(curve, key=lambda point: point["return_mean"])["step"]
-    actor = Actor(ActorConfig(settings.hidden, "relu"), card)  # scored anew below, so a card's new digest is no harm
+    # scored anew in the task as it is now, so the digest of the card it was trained under does not matter
     actor.load_state_dict(checkpoints.load_tensors(snapshot(settings.work, step) / checkpoints.WEIGHTS))
+    card = actor.task
     scores = play(actor, gym.make(card.id), episode_seeds(settings.seed, card.id, "eval", settings.final_episodes))
     training = {k: v for k, v in asdict(settings).items() if k not in ("task", "work", "out", "export_step")}
     provenance = {
-        "algorithm": f"SAC, stable-baselines3 {stable_baselines3.__version__}",
-        "script": "baselines/scripts/train_sac_actor.py",
+        "algorithm": f"{algorithm}, stable-baselines3 {stable_baselines3.__version__}",
+        "script": f"baselines/scripts/{Path(sys.argv[0]).name}",
         "command": "python " + shlex.join(sys.argv),
         "settings": training,
         "step": step,
@@ -186,7 +204,7 @@ def main(settings: Settings) -> None:
     card = task_card(settings.task)
     if not settings.export_step:
         train(settings, card)
-    export(settings, card)
+    export(Actor(ActorConfig(settings.hidden, "relu"), card), "SAC", settings)
 
 
 if __name__ == "__main__":
