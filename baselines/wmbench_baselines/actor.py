@@ -1,4 +1,4 @@
-"""Trained actors as policies: the deterministic head of a SAC agent, kept as safetensors and JSON."""
+"""Trained actors as policies: the deterministic head of a SAC or PPO agent, kept as safetensors and JSON."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ class ActorConfig:
 class Actor(SquashedMLP):
     """A reinforcement-learned policy acting by the mean of its tanh-squashed Gaussian.
 
-    Nothing here trains it: ``baselines/scripts/train_sac_actor.py`` does, with stable-baselines3, and
-    writes the checkpoints that are shipped. Each says in its provenance how, and what it scores.
+    Nothing here trains it: ``baselines/scripts/train_sac_actor.py`` and ``train_ppo_actor.py`` do, with
+    stable-baselines3, and write the checkpoints that are shipped. Each says in its provenance how, and
+    what it scores.
     """
 
     Config = ActorConfig

@@ -12,7 +12,7 @@ from wmbench.cards import Dimension, SuccessRule, TaskCard
 from wmbench.checkpoints import load, save
 from wmbench.collecting import collect
 from wmbench.errors import CheckpointError, DatasetError, WmbenchError
-from wmbench_baselines import bc
+from wmbench_baselines import bc, bc_run
 from wmbench_baselines.bc import BCConfig, BehaviourCloning
 
 TASK = TaskCard(
@@ -130,25 +130,31 @@ def test_the_seed_decides_everything(tmp_path):
 @pytest.mark.parametrize("after", [1, 3, 8])
 def test_killed_and_resumed_gives_the_same_weights_and_log(tmp_path, monkeypatch, after):
     whole = BehaviourCloning.fit(FAST, Episodes(), folder=tmp_path / "whole", progress=False)
-    record, save_state = bc._Run._record, bc._Run._save
+    record, save_state = bc_run.Run._record, bc_run.Run._save
+
+    def record_then_die(*args):
+        record(*args)
+        raise KeyboardInterrupt
 
     def save_then_die(run):
         save_state(run)
         if run.epoch == after:
-            monkeypatch.setattr(bc, "SAVE_SECONDS", 1e9)  # the next epoch is logged, never saved
-            monkeypatch.setattr(bc._Run, "_record", lambda *a: (record(*a), (_ for _ in ()).throw(KeyboardInterrupt)))
+            monkeypatch.setattr(bc_run, "SAVE_SECONDS", 1e9)  # the next epoch is logged, never saved
+            monkeypatch.setattr(
+                bc_run.Run, "_record", lambda *a: (record(*a), (_ for _ in ()).throw(KeyboardInterrupt))
+            )
 
     with monkeypatch.context() as patch:
-        patch.setattr(bc, "SAVE_SECONDS", 0.0)
-        patch.setattr(bc._Run, "_save", save_then_die)
+        patch.setattr(bc_run, "SAVE_SECONDS", 0.0)
+        patch.setattr(bc_run.Run, "_save", save_then_die)
         if after < FAST.epochs:
             with pytest.raises(KeyboardInterrupt):
                 BehaviourCloning.fit(FAST, Episodes(), folder=tmp_path / "killed", progress=False)
         else:
             BehaviourCloning.fit(FAST, Episodes(), folder=tmp_path / "killed", progress=False)
-    monkeypatch.setattr(bc._Run, "_record", record)
+    monkeypatch.setattr(bc_run.Run, "_record", record)
     epochs = []
-    monkeypatch.setattr(bc._Run, "_epoch", _counting(bc._Run._epoch, epochs))
+    monkeypatch.setattr(bc_run.Run, "_epoch", _counting(bc_run.Run._epoch, epochs))
     resumed = BehaviourCloning.fit(FAST, Episodes(), folder=tmp_path / "killed", progress=False)
     assert len(epochs) == FAST.epochs - after  # it did resume
     assert same(weights(whole), weights(resumed))
@@ -170,7 +176,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
         arguments = {"config": FAST, "dataset": Episodes(), "seed": 0} | changed
         with pytest.raises(DatasetError, match="another configuration, dataset or seed"):
             BehaviourCloning.fit(**arguments, folder=tmp_path, progress=False)
-    (tmp_path / bc.RESUME).write_bytes(b"junk")
+    (tmp_path / bc_run.RESUME).write_bytes(b"junk")
     with pytest.raises(CheckpointError, match="damaged"):
         BehaviourCloning.fit(FAST, Episodes(), folder=tmp_path, progress=False)
 
@@ -206,7 +212,7 @@ def test_without_validation_episodes_it_trains_to_the_end(tmp_path):
 
 
 def test_divergence_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(bc._Run, "_epoch", lambda run, x, y: float("nan"))
+    monkeypatch.setattr(bc_run.Run, "_epoch", lambda run, x, y: float("nan"))
     with pytest.raises(WmbenchError, match="diverged"):
         BehaviourCloning.fit(FAST, Episodes(), folder=tmp_path, progress=False)
 
