@@ -11,6 +11,7 @@ import numpy as np
 from wmbench.cards import TaskCard
 from wmbench_envs.mujoco_scene import Scene, camera
 from wmbench_envs.mujoco_state import StateVector
+from wmbench_envs.mujoco_warnings import compiler_warnings
 
 
 def _import_suite() -> Any:
@@ -37,7 +38,9 @@ class DmControl:
         """Load ``domain/task`` as named by ``card.backend_id``."""
         domain, task = card.backend_id.split("/")
         self._card = card
-        env = _import_suite().load(domain, task, task_kwargs={"random": 0})
+        suite = _import_suite()
+        with compiler_warnings():
+            env = suite.load(domain, task, task_kwargs={"random": 0})
         self._env = env  # its own step counter, and with it its time limit, is never used
         self._physics = env.physics
         self._task = env.task

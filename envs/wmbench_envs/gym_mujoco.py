@@ -11,6 +11,7 @@ import numpy as np
 from wmbench.cards import TaskCard
 from wmbench_envs.mujoco_scene import Scene, camera
 from wmbench_envs.mujoco_state import StateVector
+from wmbench_envs.mujoco_warnings import compiler_warnings
 
 
 class GymMujoco:
@@ -25,7 +26,8 @@ class GymMujoco:
         kwargs = dict(card.kwargs)
         derived = kwargs.pop("derived", ())
         self._card = card
-        env: Any = gym.make(card.backend_id, disable_env_checker=True, **kwargs).unwrapped
+        with compiler_warnings():
+            env: Any = gym.make(card.backend_id, disable_env_checker=True, **kwargs).unwrapped
         self._env = env
         self._step = env.step
         self._state = StateVector(env.model, env.data, derived)

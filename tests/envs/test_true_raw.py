@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -310,3 +312,11 @@ def test_a_backend_of_a_third_party_needs_only_a_card() -> None:
     env.reset(seed=0)
     ends = [env.step(np.zeros(1, dtype=np.float32))[3] for _ in range(3)]
     assert ends == [False, False, True]
+
+
+def test_making_a_task_leaves_no_file_and_prints_nothing(tmp_path: Path) -> None:
+    code = "import gymnasium as gym, wmbench; [gym.make(i).reset(seed=0) for i in wmbench.task_cards()]"
+    clean = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "DISPLAY")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=clean)
+    assert (done.returncode, done.stdout.strip(), done.stderr.strip()) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
