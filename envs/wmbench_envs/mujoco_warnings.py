@@ -11,9 +11,10 @@ import mujoco
 
 @contextlib.contextmanager
 def compiler_warnings() -> Iterator[None]:
-    """While a model is loaded: warnings of MuJoCo's compiler as Python's, instead of lines in a new file of the working directory.
+    """Turn warnings of MuJoCo's compiler into Python's while a model is loaded.
 
-    That models of Gymnasium and dm_control use deprecated attributes is not passed on: nobody who reads it could act on it.
+    MuJoCo would print them and append them to a new file in the working directory. That the models of
+    Gymnasium and dm_control use deprecated attributes is not passed on: no reader could act on it.
     """
     before = mujoco.get_mju_user_warning()
     told: list[str] = []
