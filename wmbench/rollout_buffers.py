@@ -136,21 +136,18 @@ class Buffers:
         Returns:
             Its position and the episode, in memory of its own.
         """
-        began = int(self._began[row])
-        steps = np.arange(began, self._tick - failed_step) % self._size
-        states = np.arange(began, self._tick - failed_step + 1) % self._size
-        if self._fault[row]:
-            states = states[:0]
-        terminated, truncated, success, diverged = self._flags[steps, :, row].T.copy()
-        act, simulate = self._seconds[steps].T.copy()
+        began, stop = int(self._began[row]), self._tick - failed_step
+        after = began if self._fault[row] else stop + 1  # observations and states: one more than steps
+        terminated, truncated, success, diverged = self._take(self._flags, began, stop, row, axis=2).T.copy()
+        act, simulate = self._take(self._seconds, began, stop).T.copy()
         episode = EpisodeData(
-            observation=self._observation[states, row],
-            action=self._action[steps, row],
-            reward=self._reward[steps, row],
+            observation=self._take(self._observation, began, after, row),
+            action=self._take(self._action, began, stop, row),
+            reward=self._take(self._reward, began, stop, row),
             terminated=terminated,
             truncated=truncated,
             success=success,
-            state=None if self._state is None else self._state[states, row],
+            state=None if self._state is None else self._take(self._state, began, after, row),
             seed=int(self._seed[row]),
             source=self._source,
             diverged=bool(diverged.any()),
@@ -161,6 +158,14 @@ class Buffers:
         position = int(self._position[row])
         self._position[row] = FREE
         return position, episode
+
+    def _take(self, ring: np.ndarray, began: int, stop: int, row: int | None = None, axis: int = 1) -> np.ndarray:
+        """Ticks ``began`` to ``stop - 1`` of a ring, of one row if there are rows, as a copy."""
+        first, last = began % self._size, began % self._size + stop - began
+        pieces = [ring[first:last], ring[: max(0, last - self._size)]]  # the second one if it wraps around
+        if row is not None:
+            pieces = [piece[(slice(None),) * axis + (row,)] for piece in pieces]
+        return np.concatenate(pieces)
 
     def _store_state(self, tick: int, rows: Any, state: np.ndarray | None) -> None:
         if state is None:

@@ -193,13 +193,14 @@ class VectorRows:
             raise CardError(f"{self._card.id}: the vector environment's info lacks 'success'")
         diverged = info.get("diverged", np.zeros(len(actions), dtype=bool))
         self._ended = np.asarray(terminated | truncated)
+        chosen: Any = slice(None) if len(rows) == len(actions) else rows
         return Steps(
-            observation=np.asarray(observation)[rows],
-            reward=np.asarray(reward, dtype=np.float64)[rows],
-            terminated=np.asarray(terminated)[rows],
-            truncated=np.asarray(truncated)[rows],
-            success=np.asarray(info["success"]).astype(bool)[rows],
-            diverged=np.asarray(diverged).astype(bool)[rows],
+            observation=np.asarray(observation)[chosen],
+            reward=np.asarray(reward, dtype=np.float64)[chosen],
+            terminated=np.asarray(terminated)[chosen],
+            truncated=np.asarray(truncated)[chosen],
+            success=np.asarray(info["success"]).astype(bool)[chosen],
+            diverged=np.asarray(diverged).astype(bool)[chosen],
             state=self._states(rows),
         )
 
