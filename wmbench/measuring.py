@@ -11,6 +11,7 @@ from wmbench.episodes import Dataset
 from wmbench.measures import Result
 from wmbench.protocols import Policy, WorldModel
 from wmbench.recording import Recording
+from wmbench.recording.counterfactual import record_counterfactuals
 from wmbench.recording.drift import record_drift
 from wmbench.recording.latency import record_latency
 from wmbench.recording.one_step import record_one_step
@@ -89,6 +90,31 @@ def measure_drift(
         DatasetError: A model of another task, or an empty split.
     """
     return _measured(record_drift(models, dataset, horizon=horizon, windows=windows, seed=seed, floor=floor, **options))
+
+
+def measure_counterfactual(
+    models: Mapping[str, WorldModel],
+    dataset: Dataset,
+    *,
+    starts: int = 128,
+    steps: int = 10,
+    seed: int = 0,
+    **options: Any,
+) -> Measured:
+    """Effects of changed actions, against branches of the true simulator from the same states.
+
+    Args:
+        models: Name to model.
+        dataset: Of the models' task, with simulator states.
+        starts: How many states.
+        steps: Length of the action sequences.
+        seed: Of states, actions and the models' keys.
+        **options: See :func:`wmbench.recording.counterfactual.record_counterfactuals`.
+
+    Raises:
+        DatasetError: A model of another task, an empty split, or no simulator states.
+    """
+    return _measured(record_counterfactuals(models, dataset, starts=starts, steps=steps, seed=seed, **options))
 
 
 def measure_success(evaluations: Mapping[str, Any]) -> Measured:

@@ -10,7 +10,7 @@ from wmbench.cards import ModelCard
 from wmbench.episodes import Dataset, DatasetWriter, EpisodeData
 from wmbench.errors import DatasetError
 from wmbench.keys import fold_in, normal
-from wmbench.measuring import measure_drift, measure_latency, measure_one_step
+from wmbench.measuring import measure_counterfactual, measure_drift, measure_latency, measure_one_step
 from wmbench.protocols import Prediction
 from wmbench.recording import Recording
 from wmbench.recording.drift import cut_windows
@@ -317,3 +317,34 @@ def test_latency_of_a_learned_simulator_is_batched():
     found = measure_latency(TASK, {"oracle": "oracle"}, calls=12, resets=3, batches=(1, 4), budget_s=20, seed=1)
     assert found.find("step-p50", "oracle").n == 12
     assert found.find("step-x4-throughput", "oracle").details["batch"] == 4
+
+
+@pytest.mark.parametrize("name", ["dataset", "hopper"])
+def test_branches_of_the_true_simulator(name, request):
+    data = request.getfixturevalue(name)
+    models = {"oracle": oracle(data.task.id), "noisy": Toy(data.task.id, noise=0.1)}
+    found = measure_counterfactual(models, data, starts=12, steps=5)
+    assert found.find("cfe", "oracle").value == 0.0
+    assert found.find("cosine", "oracle").value == pytest.approx(1.0)
+    for subject in ("noisy", "copy-last", "mean-delta"):  # blind to the action; the noise is common to all branches
+        assert found.find("cfe", subject).value == pytest.approx(1.0, abs=1e-5)
+        assert found.find("cfe-corner-5", subject).value == pytest.approx(1.0, abs=1e-5)
+    assert found.find("cfe", "linear").value < 0.9
+    arrays = found.recording.arrays
+    low, high = data.task.action_bounds()
+    assert ((arrays["action"] >= low) & (arrays["action"] <= high)).all()
+    offset = (arrays["action"][:, 1] - arrays["action"][:, 0]) / ((high - low) / 2)
+    there = arrays["valid"][:, 0]
+    assert np.linalg.norm(offset, axis=-1)[there] == pytest.approx(0.1, rel=1e-3)
+    assert (arrays["action"][:, 2] == arrays["action"][:, 0]).all((1, 2)).sum() <= 2  # the same window drawn twice
+    # the recorded branch is what was recorded
+    for i in range(12):
+        episode, step = data.episode(int(arrays["episode"][i])), int(arrays["step"][i])
+        steps = int(there[i].sum())
+        assert np.array_equal(arrays["truth"][i, 0, :steps], episode.observation[step + 1 : step + 1 + steps])
+
+
+def test_branching_needs_states(tmp_path):
+    bare = collect(tmp_path / "bare", TASK, 8, 20, state=False)
+    with pytest.raises(DatasetError, match="branching needs simulator states"):
+        measure_counterfactual({"toy": Toy()}, bare)
