@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -158,3 +159,25 @@ def test_a_lost_manifest_loses_no_shards(tmp_path, toy_card, toy_episode):
     with pytest.raises(DatasetError, match="no manifest"):
         DatasetWriter(tmp_path / "data", toy_card, shard_bytes=2500)
     assert contents(tmp_path / "data") == before
+
+
+def test_readers_beside_a_writer(tmp_path, toy_card, toy_episode, monkeypatch):
+    """A dataset that grows can be opened at any moment."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    total = 120
+
+    def write():
+        with DatasetWriter(tmp_path / "data", toy_card, shard_bytes=100_000) as w:
+            for seed in range(total):
+                w.add(toy_episode(seed))
+                w.commit()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    sizes = []
+    while thread.is_alive():
+        if (tmp_path / "data" / "manifest.json").exists():
+            sizes.append(check_contents(tmp_path / "data", toy_episode))
+    thread.join()
+    assert len(set(sizes)) > 5 and sizes == sorted(sizes)
+    assert check_contents(tmp_path / "data", toy_episode) == total

@@ -45,9 +45,8 @@ class Dataset:
             DatasetError: Unreadable, incomplete, corrupt, or recorded on a task that differs from the wanted one.
         """
         self.folder = Path(folder)
-        self.manifest = read_manifest(self.folder)
+        self.manifest, self.shards = self._open(verify)
         self.task = self._card(task)
-        self.shards = [open_shard(self.folder, n, self.manifest, verify=verify) for n in self.manifest["shards"]]
         parts = [shard[INDEX] for shard in self.shards]
         self.index = np.concatenate(parts) if parts else np.zeros(0, dtype=INDEX_DTYPE)
         self.shard_of = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
@@ -185,6 +184,17 @@ class Dataset:
             DatasetError: No episode is long enough, or a field is not stored.
         """
         return WindowSampler(self, self.episodes(split), length, batch_size=batch_size, seed=seed, fields=fields)
+
+    def _open(self, verify: bool) -> tuple[dict[str, Any], list[dict[str, np.ndarray]]]:
+        """The manifest and the mapped shards; once more if a writer has replaced a shard in between."""
+        manifest = read_manifest(self.folder)
+        while True:
+            try:
+                return manifest, [open_shard(self.folder, n, manifest, verify=verify) for n in manifest["shards"]]
+            except DatasetError:
+                before, manifest = manifest, read_manifest(self.folder)
+                if manifest["files"] == before["files"]:
+                    raise
 
     def _gather(self, field: str, episode: np.ndarray, step: np.ndarray) -> np.ndarray:
         """Rows of a field by episode and step, shard by shard."""

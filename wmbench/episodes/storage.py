@@ -145,11 +145,12 @@ def open_shard(folder: Path, name: str, manifest: Mapping[str, Any], *, verify: 
             raise DatasetError(f"{folder / MANIFEST} lists no hash for {relative}: {advice}")
         try:
             size = path.stat().st_size
+            found = file_hash(path) if verify else entry["sha256"]
         except OSError:
             raise DatasetError(f"{path} is missing: {advice}") from None
         if size != entry["bytes"]:
             raise DatasetError(f"{path} has {size} bytes, {entry['bytes']} were written: {advice}")
-        if verify and file_hash(path) != entry["sha256"]:
+        if found != entry["sha256"]:
             raise DatasetError(f"{path} has changed since it was written (its SHA-256 differs): {advice}")
         try:
             arrays[field] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
