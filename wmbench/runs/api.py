@@ -60,8 +60,8 @@ def run(
         first = [t for t, track in every.items() if track.card is not None]
         last = [t for t, track in every.items() if track.card is None]
         counts = {t: len(every[t].steps) for t in every}
-        _in_parallel(folder, first, counts, workers or os.cpu_count() or 1, bars)
-        _in_parallel(folder, last, counts, 1, bars)  # timings want the machine to themselves
+        _in_parallel(folder, first, counts, workers or os.cpu_count() or 1, bars, single_threaded=True)
+        _in_parallel(folder, last, counts, 1, bars, single_threaded=False)  # timings want the machine to themselves
     records = _by_track(folder, plan)
     report = build_report(folder, plan.to_json(), records)
     if progress:
@@ -85,12 +85,15 @@ def _progress(show: bool) -> Progress:
     return Progress(*columns, TextColumn("{task.fields[now]}"), disable=not show)
 
 
-def _in_parallel(folder: Path, names: list[str], counts: dict[str, int], workers: int, bars: Progress) -> None:
+def _in_parallel(
+    folder: Path, names: list[str], counts: dict[str, int], workers: int, bars: Progress, *, single_threaded: bool
+) -> None:
     """Run tracks as processes, ``workers`` at a time, showing their events; stop all if one fails."""
     waiting, failures = list(names), list[str]()
     running: list[tuple[subprocess.Popen[str], threading.Thread]] = []
-    threads = str(max(1, (os.cpu_count() or 1) // max(1, min(workers, len(names)))))
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    environment = dict(os.environ)
+    if single_threaded:
+        environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # the same sums for any number of workers
     gate = threading.Lock()
 
     def follow(name: str, process: subprocess.Popen[str], bar: Any) -> None:
