@@ -54,6 +54,11 @@ def test_order_of_episodes_does_not_matter_and_swapping_mirrors():
     order = np.random.default_rng(2).permutation(40)
     mixed = (b[0], *(part[order] for part in b[1:]))
     assert MEASURE(arrays(a, b)) == MEASURE(arrays(a, mixed))
+    shuffled = by_name(arrays((a[0], *(part[order] for part in a[1:])), b))
+    for key, result in by_name(arrays(a, b)).items():
+        assert shuffled[key].value == pytest.approx(result.value)
+        assert shuffled[key].details.get("mcnemar_p") == result.details.get("mcnemar_p")
+    assert shuffled["a - b", "return-difference"].ci_low == pytest.approx(0.3)  # pairs still match, start by start
     one, two = by_name(arrays(a, b)), by_name(arrays(b, a))
     for name in ("success-difference", "return-difference"):
         assert one["a - b", name].value == -two["b - a", name].value
