@@ -73,6 +73,7 @@ SMALL = EnsembleConfig(
     hidden=(80, 80, 80),
     weight_decay=(2.5e-5, 5e-5, 7.5e-5, 1e-4),
     schedule="cosine",
+    learning_rate=4e-3,
     max_updates=60_000,
     patience=1000,
 )
@@ -84,7 +85,8 @@ QUICK = EnsembleConfig(
     hidden=(128, 128, 128),
     weight_decay=(2.5e-5, 5e-5, 7.5e-5, 1e-4),
     schedule="cosine",
-    max_updates=5_000,
+    learning_rate=6e-3,
+    max_updates=3_500,
     patience=1000,
 )
 """Some twenty seconds of training on two cores, for ``wmbench run quick``."""
