@@ -265,6 +265,30 @@ def test_distance_rules_agree_with_the_reward(name: str, solved: float) -> None:
     assert min(counts.values()) > 10
 
 
+@pytest.mark.parametrize("name", ["CartpoleSwingupSparse", "PendulumSwingup", "BallInCupCatch", "HopperStand"])
+def test_rewards_that_say_whether_the_goal_is_met_leave_a_gap(name: str) -> None:
+    env = gym.make(f"wmbench/DMC-{name}-v0")
+    model, data = simulators(env)
+    rng = np.random.default_rng(0)
+    rewards = []
+    for seed in range(150):
+        env.reset(seed=seed)
+        if name == "BallInCupCatch":
+            data.qpos[:] = np.array([0.0, 0.0, 0.0, 0.4]) + rng.uniform(
+                -0.06, 0.06, 4
+            )  # the ball in the cup, or beside it
+        elif name == "HopperStand":
+            data.qpos[:] += rng.uniform(-0.3, 0.3, model.nq)
+        else:
+            data.qpos[:] = rng.uniform(-0.3, 0.3, model.nq)
+        mujoco.mj_step1(model, data)
+        _, reward, *_, info = env.step(rng.uniform(-1, 1, model.nu).astype(np.float32))
+        assert info["success"] == (reward > 0)
+        rewards.append(reward)
+    assert all(r == 0 or r >= 0.8 for r in rewards)
+    assert 5 < np.count_nonzero(rewards) < 145
+
+
 def test_pusher_succeeds_where_the_object_lies_on_the_goal() -> None:
     env = gym.make("wmbench/Gym-Pusher-v0")
     _, data = simulators(env)
