@@ -22,6 +22,9 @@ from wmbench_baselines.regression import least_squares, logistic, rate
 
 TRANSITIONS = 20_000
 """At most so many transitions are fitted to; more would change the third digit and cost seconds."""
+COLUMNS = 16
+"""Columns of a product come in groups of this many; a remainder goes through kernels whose rounding depends on
+where in the batch a row stands (MKL, both precisions, rows modulo 4)."""
 CLASSIFIED = 5_000
 """At most so many are used for a logistic head."""
 
@@ -73,7 +76,8 @@ class Reference(nn.Module):
         )
         o, a = len(task.observation), len(task.action)
         self._columns = 1 + len(self.flags) + self.outputs()
-        self.register_buffer("weight", torch.zeros(o + a + 1, self._columns, dtype=torch.float64))
+        padded = -(-self._columns // COLUMNS) * COLUMNS
+        self.register_buffer("weight", torch.zeros(o + a + 1, padded, dtype=torch.float64))
         how = "logistic in the inputs" if self.LOGISTIC else "the train split's constant rate per step"
         risk = self.RISK + " The reward is linear in observation and action and may leave the task's range."
         if self.flags:
@@ -88,7 +92,7 @@ class Reference(nn.Module):
             risk=risk,
             sources={} if task.terminates else {"terminated": "card"},
             termination="sample",
-            n_parameters=sum(b.numel() for b in self.buffers()),
+            n_parameters=(o + a + 1) * self._columns,
         )
 
     def outputs(self) -> int:
@@ -132,7 +136,7 @@ class Reference(nn.Module):
             columns.append(logistic(x[: len(label)], label, config.ridge) if cls.LOGISTIC else rate(x, label))
         columns.append(model.fit_observation(x, delta))
         with torch.no_grad():
-            model.weight.copy_(torch.from_numpy(np.concatenate(columns, 1)))
+            model.weight[:, : model._columns] = torch.from_numpy(np.concatenate(columns, 1))
         model.card = dataclasses.replace(model.card, trained_on=dataset.digest)
         error = np.concatenate([x, np.ones((n, 1))], 1) @ columns[0] - data["reward"][:, None]
         line = {"epoch": 1, "transitions": n, "reward_rmse": float(np.sqrt(np.mean(error**2)))}
@@ -167,7 +171,7 @@ class Reference(nn.Module):
         """Predict one control step; on the CPU a row's bits do not depend on the rows around it."""
         now = state["observation"]  # (B, O)
         columns = self._affine(now, action)  # (B, columns)
-        odds = {flag: torch.sigmoid(columns[:, 1 + i]).float() for i, flag in enumerate(self.flags)}
+        odds = {flag: _sigmoid(columns[:, 1 + i]).float() for i, flag in enumerate(self.flags)}
         following, nxt, std = self.move(state, columns[:, 1 + len(self.flags) :])
         return following, Prediction(
             observation=nxt,
@@ -187,10 +191,15 @@ class Reference(nn.Module):
         raise NotImplementedError
 
     def _affine(self, observation: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        """Inputs times matrix, (B, columns) float64, padded to whole groups of rows for the sake of equal bits."""
+        """Inputs times matrix, (B, columns) float64, in whole groups of rows and columns for the sake of equal bits."""
         n = len(observation)
         x = torch.cat([observation, action, torch.ones_like(action[:, :1])], 1).double()  # (B, O + A + 1)
-        return (nn.functional.pad(x, (0, 0, 0, -n % ROWS)) @ self.weight)[:n]
+        return (nn.functional.pad(x, (0, 0, 0, -n % ROWS)) @ self.weight)[:n, : self._columns]
+
+
+def _sigmoid(x: torch.Tensor) -> torch.Tensor:
+    """Like ``torch.sigmoid``, whose vector and scalar paths differ in the last bits; exp's do not."""
+    return 1.0 / (1.0 + torch.exp(-x))
 
 
 class CopyLast(Reference):
@@ -218,7 +227,7 @@ class MeanDelta(Reference):
         """Allocate."""
         super().__init__(config, task)
         self.register_buffer("delta", torch.zeros(len(task.observation), dtype=torch.float64))
-        self.card = dataclasses.replace(self.card, n_parameters=sum(b.numel() for b in self.buffers()))
+        self.card = dataclasses.replace(self.card, n_parameters=self.card.n_parameters + len(task.observation))
 
     def fit_observation(self, x: np.ndarray, delta: np.ndarray) -> np.ndarray:
         """The mean change."""
@@ -268,7 +277,7 @@ class RandomWalk(Reference):
         """Allocate."""
         super().__init__(config, task)
         self.register_buffer("std", torch.zeros(len(task.observation), dtype=torch.float64))
-        self.card = dataclasses.replace(self.card, n_parameters=sum(b.numel() for b in self.buffers()))
+        self.card = dataclasses.replace(self.card, n_parameters=self.card.n_parameters + len(task.observation))
 
     def fit_observation(self, x: np.ndarray, delta: np.ndarray) -> np.ndarray:
         """The standard deviation of the change."""

@@ -51,7 +51,7 @@ class TwinRenderer:
             RenderError: No graphics backend works here; says what to install.
         """
         if self._decode is not None:
-            return tuple(np.array(self._decode(state).cpu()))
+            return tuple(self._decode(state).cpu().numpy().copy())
         if self._env is None:
             self._env = gym.make(
                 self._task.id, render_mode="rgb_array", height=self._size[0], width=self._size[1]

@@ -19,7 +19,7 @@ from wmbench_baselines.reference import ReferenceConfig
 from wmbench_baselines.regression import least_squares, logistic, rate
 
 NAMES = ["copy-last", "mean-delta", "linear", "random-walk"]
-HOPPER, CARTPOLE, HUMANOID = "wmbench/Gym-Hopper-v0", "wmbench/DMC-CartpoleSwingup-v0", "wmbench/Gym-Humanoid-v0"
+HOPPER, CARTPOLE = "wmbench/Gym-Hopper-v0", "wmbench/DMC-CartpoleSwingup-v0"
 
 
 def fit(name, data, folder, **kwargs):
@@ -149,16 +149,17 @@ def test_tasks_without_endings_have_no_such_head(name, random_data, tmp_path):
     assert "terminated" not in model.card.predicts and model.card.sources == {"terminated": "card"}
 
 
-@pytest.mark.parametrize("task", [HOPPER, CARTPOLE, HUMANOID])
+@pytest.mark.parametrize("task", wmbench.task_cards())
 @pytest.mark.parametrize("name", NAMES)
 def test_a_row_does_not_depend_on_the_batch(name, task, random_data, tmp_path):
-    """Bit for bit, for batches of 1 to 70 and one of 512, at every place in the batch."""
+    """Bit for bit, for batches of 1 to 70 and one of 512, and wherever in the batch the row stands."""
     data = random_data(task)
     model = fit(name, data, tmp_path)
     state, action, _ = begin(model, data, n=512)
     _, whole = model.step(state, action)
-    for size in (*range(1, 71), 333):
-        rows = slice(size // 2, size // 2 + size)
+    places = np.random.default_rng(0)
+    for size in (*range(1, 71), 333, 500):
+        rows = torch.from_numpy(places.permutation(512)[:size])
         _, part = model.step({k: v[rows] for k, v in state.items()}, action[rows])
         for head in ("observation", "reward", "terminated"):
             a, b = getattr(part, head), getattr(whole, head)
@@ -175,7 +176,8 @@ def test_nothing_is_lost_on_disk_and_fitting_is_deterministic(name, random_data,
     checkpoints.save(model, tmp_path / "c", kind="world_model", name=name, bank=bank)
     loaded = checkpoints.load(tmp_path / "c", kind="world_model", task=HOPPER)
     assert loaded.card == model.card and loaded.card.trained_on == data.digest
-    assert loaded.card.n_parameters == sum(v.numel() for v in model.state_dict().values())
+    counts = {"copy-last": 30, "mean-delta": 30 + 11, "linear": 15 * (2 + 11), "random-walk": 30 + 11}
+    assert loaded.card.n_parameters == counts[name]
     again = fit(name, data, tmp_path / "again", seed=3)
     for key, value in model.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[key]) and torch.equal(value, again.state_dict()[key])
