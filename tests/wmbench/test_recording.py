@@ -109,6 +109,18 @@ def test_the_oracle_is_perfect_and_copy_last_is_not(name, request):
     assert drift.find("auc", "true+0.001").value < drift.find("auc", "copy-last").value
 
 
+@pytest.mark.parametrize("task", ["Gym-Ant", "DMC-FingerSpin", "DMC-PointMassEasy"])
+def test_the_oracle_is_perfect_where_states_are_intricate(task, tmp_path):
+    """Quaternions and stale contact forces; dimensions that never vary; a goal in the model."""
+    data = collect(tmp_path / "d", wmbench.task_card(task).id, 8, 15)
+    models = {"oracle": oracle(data.task.id)}
+    assert measure_one_step(models, data, limit=8).find("skill-worst", "oracle").value == 1.0
+    drift = measure_drift(models, data, horizon=12, windows=3)
+    assert drift.find("auc", "oracle").value == 0.0
+    assert 0 < drift.find("auc", "true+0.001").value < 2.0
+    assert drift.find("auc", "true+1e-09").value < 1e-3
+
+
 def test_a_recording_gives_the_same_numbers_again(dataset, tmp_path):
     for number, found in enumerate(
         (
