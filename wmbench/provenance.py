@@ -22,7 +22,8 @@ def provenance() -> dict[str, Any]:
         ``date`` (UTC), ``versions``, ``python``, ``platform``, ``commit`` and ``dirty`` (None outside a clone),
         ``cpu``, ``cores``, ``gpu`` (None without one), ``threads`` (torch's, None if torch is not in use).
     """
-    return {"date": datetime.now(UTC).isoformat(timespec="seconds"), **_machine(), "threads": _threads()}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"date": now, **_machine(), "gpu": _gpu(), "threads": _threads()}
 
 
 @cache
@@ -36,7 +37,6 @@ def _machine() -> dict[str, Any]:
         "dirty": dirty,
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "gpu": _gpu(),
     }
 
 
