@@ -9,6 +9,7 @@ from scipy import stats
 from wmbench.statistics.calibration import (
     LEVELS,
     Reliability,
+    binomial_deviation,
     calibration_error,
     coverage_sums,
     gaussian_centrality,
@@ -134,6 +135,13 @@ def test_the_expected_error_of_a_calibrated_forecast_equals_the_binomial_sum():
         expected += (stats.binom.pmf(k, n, q) * np.abs(k - n * q)).sum()
     sums = Reliability.of(p, np.zeros(16, dtype=bool))
     assert sums.ece_if_calibrated[0] == pytest.approx(expected / 16, rel=1e-12)
+
+
+def test_binomial_deviation_known_answers():
+    assert binomial_deviation(1, 0.5) == pytest.approx(0.5)
+    assert binomial_deviation(2, 0.5) == pytest.approx(0.25)
+    assert binomial_deviation(10, np.array([0.0, 1.0])).tolist() == [0.0, 0.0]
+    assert binomial_deviation(10_000, 0.3) == pytest.approx(np.sqrt(2 / np.pi * 0.21 / 10_000), rel=1e-3)
 
 
 def test_weights_stand_for_repeated_clusters():

@@ -111,6 +111,25 @@ def miscalibration_area(levels: np.ndarray, coverage: np.ndarray) -> np.ndarray:
     return (0.5 * width * np.where(left * right < 0, crossed, size)).sum(-1)
 
 
+def binomial_deviation(n: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Expected |X / n - p| of a binomial X (De Moivre's formula, Diaconis and Zabell 1991).
+
+    Args:
+        n: (...) trials, at least 1.
+        p: (...) in [0, 1].
+
+    Returns:
+        (...) float64: by how much a frequency misses its probability by chance alone.
+    """
+    n, p = np.broadcast_arrays(np.asarray(n, dtype=np.float64), np.asarray(p, dtype=np.float64))
+    inside = (p > 0) & (p < 1)
+    q = np.where(inside, p, 0.5)
+    k = np.floor(n * q) + 1
+    logs = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+    deviation = 2 * k * np.exp(logs + k * np.log(q) + (n - k + 1) * np.log1p(-q)) / n
+    return np.where(inside, deviation, 0.0)
+
+
 @dataclass(frozen=True)
 class Reliability:
     """Probabilities and what came true, summed by bin.
@@ -210,15 +229,8 @@ class Reliability:
     def ece_if_calibrated(self) -> np.ndarray:
         """The ECE to expect from chance alone if every bin's mean probability were exactly right, (...,).
 
-        Items are taken to be independent: E|X - n p| of a binomial X (De Moivre's formula for the mean absolute
-        deviation).
+        Items are taken to be independent.
         """
         n = np.maximum(self.count, 1.0)
-        p = np.clip(self.probability / n, 0.0, 1.0)
-        v = np.floor(n * p) + 1
-        inside = (p > 0) & (p < 1) & (v <= n)
-        q = np.where(inside, p, 0.5)
-        k = np.where(inside, v, 1.0)
-        logs = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
-        deviation = 2 * k * np.exp(logs + k * np.log(q) + (n - k + 1) * np.log1p(-q))
-        return np.where(inside & (self.count > 0), deviation, 0.0).sum(-1) / self.n
+        chance = np.clip(self.probability / n, 0.0, 1.0)
+        return np.where(self.count > 0, n * binomial_deviation(n, chance), 0.0).sum(-1) / self.n
