@@ -1,5 +1,6 @@
 """Collecting: the same bytes whatever the workers and interruptions, sources counted, plans not mixed."""
 
+import io
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from rich.console import Console
 
 from wmbench import task_card
 from wmbench.collecting import NoisyPolicy, collect
@@ -235,3 +237,11 @@ def test_progress_only_when_asked(capsys):
         advance()
         advance(note="done")
     assert capsys.readouterr().err == "work: 3/3 done\n"
+
+
+def test_progress_bar_on_a_terminal():
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with progress("work", 3, done=1, console=terminal) as advance:
+        advance(2, note="all is well")
+    shown = terminal.file.getvalue()
+    assert "work" in shown and "3/3" in shown and "all is well" in shown

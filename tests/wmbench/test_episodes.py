@@ -6,13 +6,14 @@ import shutil
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wmbench.episodes import Dataset, DatasetWriter, EpisodeData
 from wmbench.episodes.data import split_of
 from wmbench.errors import DatasetError
 
+pytestmark = pytest.mark.usefixtures("unsynced")
 SHARE = (0.8, 0.1, 0.1)
 
 
@@ -76,7 +77,9 @@ def test_manifest_says_what_the_numbers_mean(written, toy_card):
     assert [d["unit"] for d in manifest["action"]] == ["N", "1"]
     assert manifest["task"] == toy_card.to_json() and manifest["task_digest"] == toy_card.digest()
     (generator,) = manifest["generators"]
-    assert generator["versions"]["wmbench"] and (generator["commit"] is None) == (generator["commit_missing"] is not None)
+    assert generator["versions"]["wmbench"] and (generator["commit"] is None) == (
+        generator["commit_missing"] is not None
+    )
     assert manifest["counts"]["source"] == {"random": {"episodes": 20, "steps": manifest["steps"]}}
     assert {name: c["episodes"] for name, c in manifest["counts"]["split"].items()} == {
         "train": 16,
@@ -123,6 +126,7 @@ def test_limited_transitions_are_a_sample_without_repeats(written):
     assert not np.array_equal(data.transitions("train", limit=50, seed=4)["step"], rows["step"])
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 300), st.sampled_from([SHARE, (0.7, 0.2, 0.1), (1.0, 0.0, 0.0), (0.5, 0.0, 0.5)]))
 def test_splits_follow_their_shares(index, shares):
     splits = [split_of(i, shares) for i in range(index + 1)]

@@ -9,6 +9,8 @@ import pytest
 from wmbench.episodes import Dataset, DatasetWriter
 from wmbench.errors import DatasetError
 
+pytestmark = pytest.mark.usefixtures("unsynced")
+
 
 @pytest.fixture
 def folder(tmp_path, toy_card, toy_episode):
