@@ -47,6 +47,10 @@ class Arrays:
         """(n,) zeros of a dtype given by name."""
         return np.zeros(n, dtype) if self.numpy else torch.zeros(n, dtype=getattr(torch, dtype), device=self.device)
 
+    def ones(self, n: int) -> Any:
+        """(n,) True."""
+        return np.ones(n, np.bool_) if self.numpy else torch.ones(n, dtype=torch.bool, device=self.device)
+
     def zeros_like_rows(self, n: int, value: Any) -> Any:
         """(n,) zeros of the dtype of ``value``."""
         if self.numpy:
@@ -62,15 +66,22 @@ class Arrays:
             rows: (r,) int64 of this kind, None for all n rows.
             n: Rows of the environment.
         """
-        every = slice(None) if rows is None else rows
         for key, value in values.items():
-            info.setdefault(f"_{key}", self.zeros(n, "bool"))[every] = True
+            mask = info.get(f"_{key}")
+            if rows is None:
+                mask = self.ones(n)
+            else:
+                mask = self.zeros(n, "bool") if mask is None else mask
+                mask[rows] = True
+            info[f"_{key}"] = mask
             if isinstance(value, dict):
                 self.add_info(info.setdefault(key, {}), value, rows, n)
-                continue
-            if key not in info:
-                info[key] = self.zeros_like_rows(n, value)
-            info[key][every] = value
+            elif rows is None:
+                info[key] = self.copy(value)
+            else:
+                if key not in info:
+                    info[key] = self.zeros_like_rows(n, value)
+                info[key][rows] = value
 
 
 def rows_of(values: dict[str, Any], rows: Any) -> dict[str, Any]:

@@ -174,47 +174,33 @@ class Imagination:
         state = self.state if rows is None else gather(self.state, self._arrays.tensor(rows))
         with torch.no_grad():
             state, prediction = self.model.step(state, action, uncertainty=self._uncertainty)
-        n = len(action)
+        n = action.shape[0]
+        xp = self._arrays.xp
         observation = self._head(prediction, "observation", (n, len(self.task.observation)), torch.float32)
         reward = self._head(prediction, "reward", (n,), torch.float64)
-        xp = self._arrays.xp
-        every = slice(None) if rows is None else rows
-        finite = xp.isfinite(observation).all(-1) & (abs(reward) <= LARGEST)  # NaN compares as False
-        elapsed = self._elapsed[every] + 1
+        ending = self._head(prediction, "terminated", (n,), torch.float32) if self._terminates else None
+        solved = self._head(prediction, "success", (n,), torch.float32) if self._success_head else None
+        uncertainty = self._uncertainties(prediction, n) if self._uncertainty else None
+        finite = self._finite_rows(observation, reward, ending, solved)
+        elapsed = (self._elapsed if rows is None else self._elapsed[rows]) + 1
         truncated = elapsed >= self.task.horizon
-        if self._terminates:
-            probability = self._head(prediction, "terminated", (n,), torch.float32)
-            finite &= xp.isfinite(probability)
-            terminated = probability >= 0.5
-            if self._sampled:
-                drawn = uniform(fold_in(fold_in(self._keys[every], TERMINATION), elapsed), 1)[:, 0]
-                terminated = drawn < probability
-        else:
-            terminated = self._arrays.zeros(n, "bool")
-        solved = None
-        if self._success_head:
-            solved = self._head(prediction, "success", (n,), torch.float32)
-            finite &= xp.isfinite(solved)
-        diverged = ~finite
-        all_finite = bool(finite.all())
-        if not all_finite:
-            observation = xp.where(finite[:, None], observation, self.observation[every])
+        terminated = self._endings(ending, elapsed, rows)
+        if finite is not None:
+            last = self.observation if rows is None else self.observation[rows]
+            observation = xp.where(finite[:, None], observation, last)
             reward = xp.where(finite, reward, xp.zeros_like(reward))
             terminated = terminated & finite
-            truncated = truncated | diverged
-            self.diverged_count += int(diverged.sum())
+            truncated = truncated | ~finite
         if self._bounds is not None:
             observation = xp.minimum(xp.maximum(observation, self._bounds[0]), self._bounds[1])
-        returns = self._returns[every] + reward
+        returns = (self._returns if rows is None else self._returns[rows]) + reward
         ended = terminated | truncated
-        if solved is not None:
-            success = solved >= 0.5
-        else:
-            with np.errstate(over="ignore"):  # an observation may be finite and its square not
-                success = self.task.success(reward, returns, observation, ended)
-        if not all_finite:
-            success = success & finite
-        uncertainty = self._uncertainties(prediction, n) if self._uncertainty else None
+        with np.errstate(over="ignore"):  # an observation may be finite and its square not
+            success = self.task.success(reward, returns, observation, ended) if solved is None else solved >= 0.5
+        diverged = self._arrays.zeros(n, "bool")
+        if finite is not None:
+            diverged, success = ~finite, success & finite
+            self.diverged_count += int(diverged.sum())
         if rows is None:
             self.state, self.observation = state, observation
             self._elapsed, self._returns = elapsed, returns
@@ -228,6 +214,28 @@ class Imagination:
     def close(self) -> None:
         """Free simulators that starts were drawn from."""
         self._starts.close()
+
+    def _finite_rows(self, observation: Any, reward: Any, *probabilities: Any) -> Any:
+        """(n,) bool, rows with a finite prediction; None if all are, which one sum over everything can tell."""
+        given = [p for p in probabilities if p is not None]
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = observation.sum() + abs(reward).sum() + sum(p.sum() for p in given)
+            if -LARGEST < total < LARGEST:
+                return None
+        xp = self._arrays.xp
+        finite = xp.isfinite(observation).all(-1) & (abs(reward) <= LARGEST)  # NaN compares as False
+        for p in given:
+            finite = finite & xp.isfinite(p)
+        return None if bool(finite.all()) else finite
+
+    def _endings(self, probability: Any, elapsed: Any, rows: Any) -> Any:
+        """(n,) bool: which rows terminate, by the rule of the model's card."""
+        if probability is None:
+            return self._arrays.zeros(len(elapsed), "bool")
+        if not self._sampled:
+            return probability >= 0.5
+        keys = self._keys if rows is None else self._keys[rows]
+        return uniform(fold_in(fold_in(keys, TERMINATION), elapsed), 1)[:, 0] < probability
 
     def _head(self, prediction: Prediction, head: str, shape: tuple[int, ...], dtype: torch.dtype) -> Any:
         """A prediction as an array of the core's kind, after a look at its shape."""
