@@ -87,7 +87,7 @@ def train_ensemble(context: Context) -> dict[str, Any]:
 
 
 def train_bc(context: Context) -> dict[str, Any]:
-    """Behaviour cloning of the demonstrator's episodes without noise."""
+    """Behaviour cloning of the demonstrator's episodes, the noisy ones included: their noise averages out."""
     return _train(context, "bc", preset="quick", sources=(context.plan.demonstrator,))
 
 
