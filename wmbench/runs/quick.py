@@ -153,7 +153,9 @@ def success(context: Context) -> dict[str, Any]:
         for policy, reference in policies.items()
     }
     measured = measure_success(evaluations)
+    measured.recording.save(context.folder)
     return {
+        "recording": _relative(context),
         "policies": list(policies),
         "simulators": list(simulators),
         "results": [r.to_json() for r in measured.results],
@@ -235,6 +237,7 @@ def latency(context: Context) -> dict[str, Any]:
         simulators: dict[str, str | None] = {"true": None, "ensemble": str(trained)}
         simulators |= {_label(ref): ref for ref in _extra_models(plan)}
         measured = measure_latency(card, simulators, batches=(1, 16, 256, 4096), budget_s=plan.latency_seconds)
+        measured.recording.save(context.folder / card.name)
         results += [{"task": card.id, "result": r.to_json()} for r in measured.results]
     context.facts["results"] = results
     context.facts["provenance"] = provenance()
