@@ -156,8 +156,14 @@ def record_drift(
     return Recording("drift", arrays, meta)
 
 
-def imagine(model: WorldModel, cut: Windows, seed: int) -> dict[str, np.ndarray]:
+def imagine(model: WorldModel, cut: Windows, seed: int, *, uncertainty: bool = False) -> dict[str, np.ndarray]:
     """Open-loop rollouts of a model. Rows leave the batch when their window ends.
+
+    Args:
+        model: Which model.
+        cut: From where, under which actions, for how long.
+        seed: Of the model's keys.
+        uncertainty: Whether to ask for it as well; see :func:`wmbench.recording.one_step.heads_of`.
 
     Returns:
         ``observation`` (W, H, O) and the heads that the model has, (W, H), float64; zero past a window's end.
@@ -181,8 +187,8 @@ def imagine(model: WorldModel, cut: Windows, seed: int) -> dict[str, np.ndarray]
                 state = gather(state, torch.from_numpy(np.flatnonzero(stay)).to(device))
             if not len(live):
                 break
-            state, answer = model.step(state, action[live, h])
-            for head, values in heads_of(answer).items():
+            state, answer = model.step(state, action[live, h], uncertainty=uncertainty)
+            for head, values in heads_of(answer, uncertainty=uncertainty).items():
                 out.setdefault(head, np.zeros((windows, horizon, *values.shape[1:])))[live, h] = values
     return out
 

@@ -125,9 +125,15 @@ def _predict(
     return {head: np.concatenate(values) for head, values in parts.items()}
 
 
-def heads_of(answer: Prediction) -> dict[str, np.ndarray]:
-    """The heads that a prediction has, as float64 arrays: observation (B, O), the others (B,)."""
+def heads_of(answer: Prediction, *, uncertainty: bool = False) -> dict[str, np.ndarray]:
+    """The heads that a prediction has, as float64 arrays: observation (B, O), the others (B,).
+
+    With ``uncertainty`` also ``observation_std`` (B, O), and every signal as ``uncertainty/<name>`` (B,).
+    """
     found = {head: getattr(answer, head) for head in ("observation", *HEADS)}
+    if uncertainty:
+        found["observation_std"] = answer.observation_std
+        found |= {f"uncertainty/{name}": values for name, values in (answer.uncertainty or {}).items()}
     return {head: v.detach().cpu().double().numpy() for head, v in found.items() if v is not None}
 
 
