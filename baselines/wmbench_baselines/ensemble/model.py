@@ -13,7 +13,7 @@ from wmbench.cards import ModelCard, TaskCard
 from wmbench.keys import fold_in, normal, randint
 from wmbench.protocols import Prediction, Start, State
 from wmbench_baselines.ensemble.config import PRESETS, EnsembleConfig
-from wmbench_baselines.ensemble.rows import mlp, padded
+from wmbench_baselines.ensemble.rows import ROWS, mlp
 
 _MEMBER, _NEXT, _NOISE, _SWITCH = range(4)  # labels under which a row's key is split
 
@@ -168,25 +168,23 @@ class Ensemble(nn.Module):
             member = self._draw(fold_in(keys, _SWITCH))
         sample = self.config.sample and mode != "mean"
         x = self.normalise(state["observation"], action)
-        spread = None
+        spread = std = None
         if uncertainty or mode == "mean":
-            every = self._all_elites(x, self.n_mean + self.n_targets if uncertainty else self.n_mean)  # K of (B, ...)
+            every = self._every(x, variance=uncertainty)  # K of (B, ...)
             out = _mean(every) if mode == "mean" else self._pick(every, member)
             if uncertainty:
-                logvars = [self._logvar(y, int(e)) for y, e in zip(every, self.elites, strict=True)]  # K of (B, D)
                 means = [y[:, : self.n_targets] for y in every]
-                spread = _spread(means, logvars, (self.target_scale > 0).float(), self.n_observation)
+                stds = [(0.5 * y[:, self.n_mean :]).exp() for y in every]
+                spread = _spread(means, stds, (self.target_scale > 0).float(), self.n_observation)
+                std = _mixture_std(means, stds) if mode == "mean" else None
         else:
-            out = self._grouped(x, member, self.n_mean + (self.n_targets if sample else 0))
-        mean = out[:, : self.n_targets]  # (B, D) normalised
-        std = None
-        if mode == "mean":
-            std = _mixture_std(means, logvars) if uncertainty else None
-        elif sample or uncertainty:
-            std = self._logvar(out, member).mul_(0.5).exp_()  # (B, D)
-        if sample and std is not None:
-            mean = normal(fold_in(keys, _NOISE), self.n_targets).mul_(std).add_(mean)
-        return self._finish(state, keys, member, mean, out, std if uncertainty else None, spread)
+            out = self._own(x, member, variance=sample)
+        targets = out[:, : self.n_targets]  # (B, D) normalised
+        if mode != "mean" and (sample or uncertainty):
+            std = (0.5 * out[:, self.n_mean :]).exp_()  # (B, D)
+            if sample:
+                targets = normal(fold_in(keys, _NOISE), self.n_targets).mul_(std).add_(targets)
+        return self._finish(state, keys, member, targets, out, std if uncertainty else None, spread)
 
     def _finish(
         self,
@@ -211,41 +209,42 @@ class Ensemble(nn.Module):
         )
         return {"observation": observation, "key": fold_in(keys, _NEXT), "member": member}, prediction
 
-    def _layers(self, member: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        return [(w[member], b[member, 0]) for w, b in zip(self.weights, self.biases, strict=True)]
-
-    def _grouped(self, x: torch.Tensor, member: torch.Tensor, outputs: int) -> torch.Tensor:
-        """Each row by its own member, rows of a member together: (B, I) to (B, outputs)."""
-        out = x.new_empty(len(x), outputs)
-        counts = torch.bincount(member, minlength=self.config.members).tolist()
-        for e, rows in enumerate(torch.argsort(member).split(counts)):
-            if len(rows):
-                out[rows] = mlp(x[padded(rows)], self._layers(e), outputs)[: len(rows)]
+    def _network(self, member: int, x: torch.Tensor, variance: bool) -> torch.Tensor:
+        """One member on (N, I) inputs, N a multiple of 8: means, logit and, if wanted, bounded log-variances."""
+        layers = [(w[member], b[member, 0]) for w, b in zip(self.weights, self.biases, strict=True)]
+        out = mlp(x, layers, self.n_mean + (self.n_targets if variance else 0))
+        if variance:
+            out[:, self.n_mean :] = bound(out[:, self.n_mean :], self.min_logvar[member], self.max_logvar[member])
         return out
 
-    def _all_elites(self, x: torch.Tensor, outputs: int) -> list[torch.Tensor]:
+    def _own(self, x: torch.Tensor, member: torch.Tensor, variance: bool) -> torch.Tensor:
+        """Each row by its own member, rows of a member together: (B, I) to (B, outputs)."""
+        order = torch.argsort(member)
+        counts = torch.bincount(member, minlength=self.config.members).tolist()
+        x = nn.functional.pad(x[order], (0, 0, 0, ROWS))  # (B + 8, I): the last group needs rows to be padded with
+        parts, start = [], 0
+        for e, n in enumerate(counts):
+            if n:  # rows of the next group serve as padding, and their outputs are dropped
+                parts.append(self._network(e, x[start : start + n + -n % ROWS], variance)[:n])
+                start += n
+        out = torch.cat(parts)
+        return torch.empty_like(out).index_copy_(0, order, out)
+
+    def _every(self, x: torch.Tensor, variance: bool) -> list[torch.Tensor]:
         """Every row by every elite: (B, I) to K of (B, outputs)."""
         n = len(x)
-        x = nn.functional.pad(x, (0, 0, 0, -n % 8))
-        return [mlp(x, self._layers(e), outputs)[:n] for e in self.elites.tolist()]
+        x = nn.functional.pad(x, (0, 0, 0, -n % ROWS))
+        return [self._network(e, x, variance)[:n] for e in self.elites.tolist()]
 
     def _pick(self, every: list[torch.Tensor], member: torch.Tensor) -> torch.Tensor:
         """The output of each row's own member: K of (B, ...) to (B, ...)."""
         which = (self.elites[None] == member[:, None]).int().argmax(1)  # (B,)
         return torch.stack(every, 1)[torch.arange(len(member), device=member.device), which]
 
-    def _logvar(self, out: torch.Tensor, member: torch.Tensor | int) -> torch.Tensor:
-        """Bounded log-variance (B, D) of outputs that have one, fresh memory."""
-        return bound(
-            out[:, self.n_mean :],
-            self.min_logvar[member].view(-1, self.n_targets),
-            self.max_logvar[member].view(-1, self.n_targets),
-        )
-
 
 def softplus(x: torch.Tensor) -> torch.Tensor:
-    """log(1 + exp(x)), of functions whose bits do not depend on an element's place."""
-    return torch.log1p(torch.exp(-x.abs())) + x.clamp_min(0.0)
+    """log(1 + exp(x)) up to x = 80, of functions whose bits do not depend on an element's place."""
+    return x.clamp_max(80.0).exp().log1p()
 
 
 def bound(raw: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
@@ -265,19 +264,14 @@ def _mean(tensors: list[torch.Tensor]) -> torch.Tensor:
     return total / len(tensors)
 
 
-def _mixture_std(means: list[torch.Tensor], logvars: list[torch.Tensor]) -> torch.Tensor:
+def _mixture_std(means: list[torch.Tensor], stds: list[torch.Tensor]) -> torch.Tensor:
     """Standard deviation of an equal mixture of Gaussians: (B, D)."""
     centre = _mean(means)
-    return _mean([(m - centre) ** 2 + v.exp() for m, v in zip(means, logvars, strict=True)]).sqrt()
-
-
-def _norm(x: torch.Tensor) -> torch.Tensor:
-    """Euclidean norm of every row."""
-    return (x * x).sum(-1).sqrt()
+    return _mean([(m - centre) ** 2 + s**2 for m, s in zip(means, stds, strict=True)]).sqrt()
 
 
 def _spread(
-    means: list[torch.Tensor], logvars: list[torch.Tensor], varies: torch.Tensor, n: int
+    means: list[torch.Tensor], stds: list[torch.Tensor], varies: torch.Tensor, n: int
 ) -> dict[str, torch.Tensor]:
     """The three signals of :class:`Ensemble`, each (B,), from K of (B, D) in normalised space.
 
@@ -288,6 +282,11 @@ def _spread(
     deviation = _mean([d * d for d in apart]).sqrt()  # (B, D)
     return {
         "disagreement": deviation[:, :n].sum(-1),
-        "max_aleatoric": torch.stack([_norm((0.5 * v).exp() * varies) for v in logvars]).amax(0),
+        "max_aleatoric": torch.stack([_norm(s * varies) for s in stds]).amax(0),
         "max_deviation": torch.stack([_norm(d) for d in apart]).amax(0),
     }
+
+
+def _norm(x: torch.Tensor) -> torch.Tensor:
+    """Euclidean norm of every row."""
+    return (x * x).sum(-1).sqrt()

@@ -24,12 +24,6 @@ _SHARE = 32_768
 """Elements below which torch gives elementwise work to one thread; a multiple of every vector length."""
 
 
-def padded(rows: torch.Tensor) -> torch.Tensor:
-    """Repeat the first of (N,) row indices, N > 0, until there are a multiple of :data:`ROWS`."""
-    missing = -len(rows) % ROWS
-    return torch.cat([rows, rows[:1].expand(missing)]) if missing else rows
-
-
 def silu_(x: torch.Tensor) -> torch.Tensor:
     """SiLU in place, of a contiguous tensor with a multiple of 32 elements.
 
