@@ -20,6 +20,7 @@ LEAST_SIGN = 0.01
 """Effects on a dimension below this have no sign to agree with: float32 may round them either way."""
 
 MAIN = "data"
+BOUNDS = {"cosine": (-1.0, 1.0), "sign-agreement": (0.0, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _score(subject: str, name: str, effects: Effects, variant: str) -> list[Resu
     for key, (statistic, direction, words) in statistics.items():
         if key != name and name != "cfe":
             continue
-        low, high = bootstrap(statistic, clusters) or (None, None)
+        low, high = bootstrap(statistic, clusters, bounds=BOUNDS.get(key, (0.0, np.inf))) or (None, None)
         results.append(
             Result(
                 "counterfactual",
@@ -190,7 +191,7 @@ def _shuffle(subject: str, right: np.ndarray, wrong: np.ndarray, episode: np.nda
         return (weights @ above) / np.maximum(weights @ below, tiny)
 
     value = float(statistic(np.ones((1, len(member))))[0])
-    interval: Any = bootstrap(statistic, len(member)) or (None, None)
+    interval: Any = bootstrap(statistic, len(member), bounds=(0.0, np.inf)) or (None, None)
     low, high = (finite_or_none(end) for end in interval)
     variant = "mean squared one-step error with actions from elsewhere in the data over that with the true ones"
     return Result(

@@ -105,7 +105,7 @@ def detection(numbers: Numbers, suffix: str, arrays: Arrays, s: int, steps: list
         numbers.none([f"spearman{suffix}"], f"{constant} is constant", n)
     else:
         rank = _against_errors(first, signal)
-        interval = bootstrap(rank, c)
+        interval = bootstrap(rank, c, bounds=(-1.0, 1.0))
         numbers.add(f"spearman{suffix}", float(rank(np.ones((1, c)))[0]), interval, n, n_invalid, **common)
     for what, statistic in (("aurc", ranking.aurc), ("augrc", ranking.augrc)):
         interval = logit_interval(lambda w, f=statistic: f(loss, w), c)  # type: ignore[misc]
@@ -159,4 +159,4 @@ def gain(numbers: Numbers, arrays: Arrays, own: int, trivial: list[int], first: 
     c = ranked[own].clusters
     details: dict[str, Any] = {"n_episodes": c, "trivial": areas, "best_trivial": str(arrays["signal"][best])}
     value = float(more(np.ones((1, c)))[0])
-    numbers.add("auroc-gain", value, bootstrap(more, c), n, scored[own][1], **details)
+    numbers.add("auroc-gain", value, bootstrap(more, c, bounds=(-1.0, 1.0)), n, scored[own][1], **details)

@@ -144,7 +144,11 @@ def drift(arrays: Arrays) -> list[Result]:
         horizons = {"auc": horizon} | ({"auc-to-floor": floor} if floor else {})
         for name, steps in horizons.items():
             value = float(one.area(np.ones((1, one.clusters)), steps)[0])
-            interval = bootstrap(lambda w, o=one, s=steps: o.area(w, s), one.clusters)  # type: ignore[misc]
+            interval = bootstrap(
+                lambda w, o=one, s=steps: o.area(w, s),  # type: ignore[misc]
+                one.clusters,
+                bounds=(0.0, SATURATION),
+            )
             details = {**common, "horizon": steps, "floor": floor}
             if name == "auc":
                 details["curve"] = one.curve()
@@ -164,10 +168,10 @@ def _steps(
     details = {**common, "censored": censored, "horizon": horizon}
     ones = np.ones((1, one.clusters))
     median = float(median_survival(one.survival(ones, threshold))[0])
-    interval = bootstrap(lambda w: median_survival(one.survival(w, threshold)), one.clusters)
+    interval = bootstrap(lambda w: median_survival(one.survival(w, threshold)), one.clusters, method="percentile")
     reached = math.isfinite(median)
     mean = float(mean_survival(one.survival(ones, threshold))[0])
-    around = bootstrap(lambda w: mean_survival(one.survival(w, threshold)), one.clusters)
+    around = bootstrap(lambda w: mean_survival(one.survival(w, threshold)), one.clusters, bounds=(0.0, horizon))
     return [
         _result(
             f"steps-to-{threshold:g}",

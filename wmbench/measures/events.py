@@ -45,7 +45,7 @@ def probability(numbers: Numbers, head: str, outcome: np.ndarray, predicted: np.
     numbers.add(
         f"{head}-brier",
         brier,
-        bootstrap(lambda w: sums.weighted(w).brier, c),
+        bootstrap(lambda w: sums.weighted(w).brier, c, bounds=(0.0, 1.0)),
         n,
         n_invalid,
         n_episodes=c,

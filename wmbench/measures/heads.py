@@ -16,6 +16,7 @@ from wmbench.statistics.calibration import BINS
 from wmbench.statistics.clustered import proportion_interval
 
 NO_HEAD = "no head"
+POSITIVE = (0.0, math.inf)
 STEP = "one step from true states"
 PROBABILITY = "a prediction that is not a probability counts as certain and wrong"
 
@@ -134,13 +135,13 @@ def _reward(numbers: Numbers, arrays: Arrays, m: int) -> None:
     elif not math.isfinite(value):
         numbers.none(["reward-r2"], "every reward of this split is the train split's mean", n)
     else:
-        numbers.add("reward-r2", value, bootstrap(r2, c), n, n_invalid, n_episodes=c)
+        numbers.add("reward-r2", value, bootstrap(r2, c, bounds=(-math.inf, 1.0)), n, n_invalid, n_episodes=c)
     details: dict[str, Any] = {
         "n_episodes": c,
         "reward_mean": float(arrays["reward_mean"]),
         "reward_std": float(arrays["reward_std"]),
     }
-    numbers.add("reward-rmse", float(rmse(ones)[0]), bootstrap(rmse, c), n, n_invalid, **details)
+    numbers.add("reward-rmse", float(rmse(ones)[0]), bootstrap(rmse, c, bounds=POSITIVE), n, n_invalid, **details)
 
     threshold = float(arrays["reward_event"])
     if math.isnan(threshold):
@@ -170,7 +171,7 @@ def _reward_sum(numbers: Numbers, arrays: Arrays, m: int) -> None:
 
     horizon = gap.shape[1]
     steps = sorted({h for h in (1, 2, 5, 10, 20, 50, 100, 200, 500) if h < horizon} | {horizon})
-    ends = [bootstrap(at(h - 1), c) or (None, None) for h in steps]
+    ends = [bootstrap(at(h - 1), c, bounds=POSITIVE) or (None, None) for h in steps]
     curve = {
         "step": steps,
         "error": json_list(np.abs(gap).mean(0)[np.array(steps) - 1]),
@@ -180,7 +181,9 @@ def _reward_sum(numbers: Numbers, arrays: Arrays, m: int) -> None:
     }
     value, n_invalid = float(np.abs(gap[:, -1]).mean()), int(bad.any(1).sum())
     details = {"n_episodes": c, "horizon": horizon, "steps": float(valid.sum(1).mean()), "curve": curve}
-    numbers.add("reward-sum-error", value, bootstrap(at(horizon - 1), c), len(gap), n_invalid, **details)
+    numbers.add(
+        "reward-sum-error", value, bootstrap(at(horizon - 1), c, bounds=POSITIVE), len(gap), n_invalid, **details
+    )
 
 
 def _stops(arrays: Arrays, m: int, hazard: np.ndarray) -> np.ndarray:
@@ -226,7 +229,7 @@ def _end(numbers: Numbers, arrays: Arrays, m: int) -> None:
     numbers.add(
         "end-error",
         value,
-        bootstrap(lambda w: (w @ total) / (w @ count), c),
+        bootstrap(lambda w: (w @ total) / (w @ count), c, bounds=POSITIVE),
         windows,
         int(lost.sum()),
         n_episodes=c,

@@ -75,7 +75,7 @@ def _summary(subject: str, prefix: str, batch: int, seconds: np.ndarray, warm: n
     if n:
         spread = float(np.median(np.abs(seconds - np.median(seconds))))
         add("jitter", spread, None, "s", "lower", "median absolute deviation from the median")
-        interval = bootstrap(lambda w: batch * w.sum(1) / (w @ seconds), n, resamples=400)
+        interval = bootstrap(lambda w: batch * w.sum(1) / (w @ seconds), n, resamples=400, bounds=(0.0, np.inf))
         add("throughput", batch * n / float(seconds.sum()), interval, "rows/s", "higher", f"{batch} rows per call")
     else:
         add("jitter", None, None, "s", "lower", "median absolute deviation", "no timed calls")

@@ -74,7 +74,7 @@ def one_step(arrays: Arrays) -> list[Result]:
                     subject,
                     name,
                     value if fine else None,
-                    bootstrap(statistic, len(episodes)) if fine else None,
+                    bootstrap(statistic, len(episodes), bounds=_bounds(name)) if fine else None,
                     len(truth),
                     n_invalid,
                     variant=variant,
@@ -118,6 +118,10 @@ def _statistics(
         "nmse-median": (over(np.median), f"{plain}, median dimension"),
         "nmse-worst": (over(np.max), f"{plain}, worst dimension"),
     }
+
+
+def _bounds(name: str) -> tuple[float, float]:
+    return (-np.inf, 1.0) if name.startswith("skill") else (0.0, np.inf)
 
 
 def _skill(own: np.ndarray, reference: np.ndarray) -> np.ndarray:

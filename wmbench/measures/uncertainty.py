@@ -99,7 +99,9 @@ def _apart(numbers: Numbers, suffix: str, arrays: Arrays, s: int) -> None:
         value = float(ratio(np.ones((1, c)))[0])
         details: dict[str, Any] = {"n_episodes": c, "signal": str(arrays["signal"][s])}
         if math.isfinite(value):
-            numbers.add(f"ratio-{group}{suffix}", value, bootstrap(ratio, c), n, n_invalid, **details)
+            numbers.add(
+                f"ratio-{group}{suffix}", value, bootstrap(ratio, c, bounds=(0.0, math.inf)), n, n_invalid, **details
+            )
         else:
             numbers.none([f"ratio-{group}{suffix}"], "the median signal on nominal data is not positive", n)
         ranking, far = Ranking(u[rows], arrays["group_episode"][rows]), (label == group)[rows]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy import optimize, special
@@ -149,8 +150,9 @@ def norm_interval(
     if clusters < 2:
         return None
     centre = gap(np.ones((1, clusters)))
-    plain = bootstrap(lambda w: norm(gap(w)), clusters, level=level, resamples=resamples, seed=seed)
-    noise = bootstrap(lambda w: norm(gap(w) - centre), clusters, level=level, resamples=resamples, seed=seed)
+    options: Any = {"level": level, "resamples": resamples, "seed": seed, "method": "percentile"}
+    plain = bootstrap(lambda w: norm(gap(w)), clusters, **options)
+    noise = bootstrap(lambda w: norm(gap(w) - centre), clusters, **options)
     assert plain is not None
     assert noise is not None
     value = float(norm(centre)[0])

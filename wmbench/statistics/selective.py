@@ -214,6 +214,7 @@ class Ranking:
             level=2 * level - 1,
             resamples=resamples,
             seed=seed,
+            method="percentile",  # of a distance, which is 0 at the estimate
         )
         if band is None:
             return None
