@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ class Ensemble(nn.Module):
         self.register_buffer("target_mean", torch.zeros(self.n_targets, dtype=torch.float64))
         self.register_buffer("target_scale", torch.ones(self.n_targets, dtype=torch.float64))
         self.register_buffer("elites", torch.arange(config.elites))
+        self._wrapped = [(i, d.low) for i, d in enumerate(task.observation) if d.kind == "angle" and d.low is not None]
         self.reset_parameters(0)
         self.card = self._card("")
 
@@ -200,6 +202,8 @@ class Ensemble(nn.Module):
         n = self.n_observation
         scale, shift = self.target_scale[:n].float(), self.target_mean[:n].float()
         observation = (targets[:, :n] * scale).add_(shift).add_(state["observation"])  # (B, O)
+        for i, low in self._wrapped:  # an angle that the task keeps within one turn
+            observation[:, i] = (observation[:, i] - low) % (2 * math.pi) + low
         prediction = Prediction(
             observation=observation,
             observation_std=None if std is None else std[:, :n] * scale,

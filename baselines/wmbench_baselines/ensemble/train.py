@@ -165,6 +165,7 @@ class Training:
         with (self.folder / LOG).open("a") as stream:
             stream.write(self.lines[-1] + "\n")
 
+    @torch.no_grad()
     def _holdout(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Per member (E,): mean squared error, negative log-likelihood and termination cross-entropy, on the CPU."""
         sums = torch.zeros(3, self.config.members, dtype=torch.float64)
