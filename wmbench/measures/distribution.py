@@ -193,7 +193,9 @@ class _Scorer:
         def add(name: str, statistic: Any, values: np.ndarray, **details: Any) -> None:
             value = float(statistic(np.ones((1, self.clusters)))[0])
             table = {"dimension": self.names, name: json_list(values)}
-            self.add(name, value, bootstrap(statistic, self.clusters), table=table, **details)
+            least = 0.0 if name in ("sharpness", "crps") else -np.inf
+            interval = bootstrap(statistic, self.clusters, bounds=(least, np.inf))
+            self.add(name, value, interval, table=table, **details)
 
         floored = float((~self.found.lost[:, None] & (self.found.sigma < FLOOR)).sum() / (len(self.cluster) * dims))
         variance = mean_of(self.sigma**2)

@@ -99,14 +99,14 @@ def _apart(numbers: Numbers, suffix: str, arrays: Arrays, s: int) -> None:
         value = float(ratio(np.ones((1, c)))[0])
         details: dict[str, Any] = {"n_episodes": c, "signal": str(arrays["signal"][s])}
         if math.isfinite(value):
-            numbers.add(
-                f"ratio-{group}{suffix}", value, bootstrap(ratio, c, bounds=(0.0, math.inf)), n, n_invalid, **details
-            )
+            # the jackknife is no use for a median, so no studentising
+            interval = bootstrap(ratio, c, method="percentile")
+            numbers.add(f"ratio-{group}{suffix}", value, interval, n, n_invalid, **details)
         else:
             numbers.none([f"ratio-{group}{suffix}"], "the median signal on nominal data is not positive", n)
         ranking, far = Ranking(u[rows], arrays["group_episode"][rows]), (label == group)[rows]
-        area, interval = float(ranking.auroc(far)[0]), auroc_interval(ranking, far)
-        numbers.add(f"separation-{group}{suffix}", area, interval, n, n_invalid, **details)
+        apart, around = float(ranking.auroc(far)[0]), auroc_interval(ranking, far)
+        numbers.add(f"separation-{group}{suffix}", apart, around, n, n_invalid, **details)
 
 
 def _medians(values: np.ndarray, cluster: np.ndarray, weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
