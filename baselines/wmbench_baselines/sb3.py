@@ -18,24 +18,6 @@ require("stable_baselines3", "sb3")
 from stable_baselines3.common.vec_env import VecEnv  # noqa: E402
 
 
-def make_vec_env(task: str, num_envs: int, *, simulator: str | None = None, **kwargs: Any) -> TwinVecEnv:
-    """A vector environment of a task for stable-baselines3.
-
-    Args:
-        task: Task id or short name.
-        num_envs: Rows.
-        simulator: Checkpoint folder or name of a world model for the learned twin; None for the true simulator.
-        **kwargs: Anything else that ``gym.make_vec`` takes for this id (``device``, ``init``...).
-
-    Raises:
-        MissingExtraError: On import of this module, if stable-baselines3 is absent.
-    """
-    kwargs |= {"autoreset_mode": "SameStep", "array": "numpy"}
-    if simulator is not None:
-        kwargs["simulator"] = simulator
-    return TwinVecEnv(gym.make_vec(task_card(task).id, num_envs=num_envs, **kwargs))
-
-
 class TwinVecEnv(VecEnv):
     """The VecEnv interface over a Gymnasium vector environment that resets rows in the step that ends them.
 
@@ -45,15 +27,26 @@ class TwinVecEnv(VecEnv):
     training curves are logged without a ``VecMonitor``; one around it works too.
     """
 
-    def __init__(self, venv: VectorEnv[Any, Any, Any]) -> None:
-        """Wrap a vector environment.
+    def __init__(
+        self, env: VectorEnv[Any, Any, Any] | str, num_envs: int = 1, *, simulator: str | None = None, **kwargs: Any
+    ) -> None:
+        """Make a task's vector environment, or wrap one that is made.
 
         Args:
-            venv: With ``autoreset_mode="SameStep"`` and NumPy arrays.
+            env: Task id or short name; or a vector environment with ``autoreset_mode="SameStep"`` and NumPy arrays,
+                then nothing else is to be given.
+            num_envs: Rows.
+            simulator: Checkpoint folder or name of a world model for the learned twin; None for the true simulator.
+            **kwargs: Anything else that ``gym.make_vec`` takes for the id (``device``, ``init``...).
 
         Raises:
             WmbenchError: Another autoreset mode: final observations would be lost.
         """
+        if isinstance(env, str):
+            options = {"autoreset_mode": "SameStep", "array": "numpy", "simulator": simulator, **kwargs}
+            venv = gym.make_vec(task_card(env).id, num_envs=num_envs, **options)
+        else:
+            venv = env
         mode = venv.metadata.get("autoreset_mode")
         if mode != AutoresetMode.SAME_STEP:
             raise WmbenchError(
@@ -76,12 +69,15 @@ class TwinVecEnv(VecEnv):
             (B, O) float32.
 
         Raises:
-            WmbenchError: :meth:`set_options` asked for options that differ between rows.
+            WmbenchError: :meth:`set_options` asked for options that differ between rows, or the vector
+                environment gives tensors.
         """
         if any(options != self._options[0] for options in self._options):
             raise WmbenchError("the batched twin takes the same reset options for every row")
         seeds = [None if seed is None else seed % 2**32 for seed in self._seeds]
         observation, info = self.venv.reset(seed=seeds, options=self._options[0] or None)
+        if not isinstance(observation, np.ndarray):
+            raise WmbenchError("stable-baselines3 needs NumPy arrays: make the vector environment with array='numpy'")
         self.reset_infos = rows_of(info, self._every)
         self._returns[:] = 0.0
         self._lengths[:] = 0

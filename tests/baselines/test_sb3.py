@@ -19,7 +19,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 from wmbench_baselines import sb3
-from wmbench_baselines.sb3 import TwinVecEnv, make_vec_env, rows_of
+from wmbench_baselines.sb3 import TwinVecEnv, rows_of
 
 HOPPER, CARTPOLE = "wmbench/Gym-Hopper-v0", "wmbench/DMC-CartpoleSwingup-v0"
 LEARNED = {"simulator": "oracle", "init": "true"}
@@ -36,7 +36,7 @@ def actions_of(env, steps):
 @pytest.mark.parametrize(("task", "steps", "endings"), [(HOPPER, 200, 15), (CARTPOLE, 1010, 3)])
 def test_batched_equals_single_true_environments(task, steps, endings, kwargs):
     """Bit for bit across terminations (Hopper) and time limits (Cartpole), unseeded resets included."""
-    batched = make_vec_env(task, 3, **kwargs)
+    batched = TwinVecEnv(task, 3, **kwargs)
     single = DummyVecEnv([lambda: Monitor(gym.make(task))] * 3)
     assert batched.seed(5) == single.seed(5)
     assert np.array_equal(batched.reset(), single.reset())
@@ -64,7 +64,7 @@ def test_batched_equals_single_true_environments(task, steps, endings, kwargs):
 
 
 def test_seeds_are_used_once_and_reproduce():
-    env = make_vec_env(HOPPER, 2, **LEARNED)
+    env = TwinVecEnv(HOPPER, 2, **LEARNED)
     env.seed(3)
     first, second = env.reset(), env.reset()
     env.seed(3)
@@ -76,7 +76,7 @@ def test_seeds_are_used_once_and_reproduce():
 
 
 def test_infos_are_fresh_and_nobody_elses():
-    env = make_vec_env(HOPPER, 2, **LEARNED)
+    env = TwinVecEnv(HOPPER, 2, **LEARNED)
     env.seed(0)
     env.reset()
     kept = []
@@ -95,7 +95,7 @@ def test_infos_are_fresh_and_nobody_elses():
 
 
 def test_vec_monitor_agrees_with_the_built_in_statistics():
-    plain, monitored = make_vec_env(HOPPER, 3), VecMonitor(make_vec_env(HOPPER, 3))
+    plain, monitored = TwinVecEnv(HOPPER, 3), VecMonitor(TwinVecEnv(HOPPER, 3))
     for env in (plain, monitored):
         env.seed(0)
         env.reset()
@@ -138,7 +138,7 @@ def test_it_trains_through_plain_make(algorithm, kwargs):
 
 @pytest.mark.parametrize("algorithm", ["ppo", "sac"])
 def test_it_trains_on_the_batched_twin(algorithm):
-    env = make_vec_env("Gym-Hopper", 4, **LEARNED)
+    env = TwinVecEnv("Gym-Hopper", 4, **LEARNED)
     model = learner(algorithm, env)
     model.learn(400)
     assert model.num_timesteps >= 400
@@ -223,7 +223,9 @@ def test_known_answers():
 def test_misuse_is_refused_with_a_sentence():
     with pytest.raises(WmbenchError, match="autoreset_mode='SameStep'"):
         TwinVecEnv(gym.make_vec(HOPPER, num_envs=2))
-    env = make_vec_env(HOPPER, 2)
+    with pytest.raises(WmbenchError, match="array='numpy'"):
+        TwinVecEnv(HOPPER, 2, array="torch").reset()
+    env = TwinVecEnv(HOPPER, 2)
     env.reset()
     with pytest.raises(WmbenchError, match="without step_async"):
         env.step_wait()
