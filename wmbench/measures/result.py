@@ -93,6 +93,7 @@ class Measure:
         needs: Names of the arrays it reads.
         source: Where the definition comes from.
         function: Arrays by name to results. No file, clock, simulator, model or global random state.
+        ranks: Whether its numbers may order models in a ranking; False for what only describes artefacts.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Measure:
     needs: tuple[str, ...]
     source: str
     function: Callable[[Arrays], list[Result]]
+    ranks: bool = True
 
     def __call__(self, arrays: Arrays) -> list[Result]:
         """Measure.
