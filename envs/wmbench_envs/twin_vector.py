@@ -155,7 +155,9 @@ class LearnedVectorEnv(VectorEnv[Any, Any, Any]):
     def _step_and_begin(self, action: torch.Tensor) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Next-step mode: rows whose episode has ended begin anew, their action unused; the others move."""
         reward, terminated, truncated = (self._arrays.zeros(self.num_envs, d) for d in ("float64", "bool", "bool"))
-        starting, moving = self._waiting, np.setdiff1d(np.arange(self.num_envs), self._waiting)
+        going = np.ones(self.num_envs, dtype=np.bool_)
+        going[self._waiting] = False
+        starting, moving = self._waiting, np.flatnonzero(going)
         self._waiting = moving[:0]
         info: dict[str, Any] = {}
         if len(moving):

@@ -122,6 +122,8 @@ def test_random_walk_has_the_train_deviation_and_its_own_stream_per_row(random_d
     step = (second.observation - first.observation).double().numpy()
     np.testing.assert_allclose(step.std(0), std, rtol=0.05)
     np.testing.assert_allclose(step.mean(0), 0, atol=4 * std.max() / np.sqrt(n))
+    before = (first.observation - x).double().numpy()
+    assert np.abs((before * step).mean(0) / std**2).max() < 5 / np.sqrt(n), "successive steps are independent"
     np.testing.assert_allclose(first.observation_std[0].numpy(), std, rtol=1e-6)
     assert len(np.unique(step[:, 0])) > 0.99 * n
 

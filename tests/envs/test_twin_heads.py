@@ -195,7 +195,7 @@ def test_success_is_the_cards_rule(array):
 
 def test_success_by_return_counts_the_whole_episode_at_its_end():
     task = dataclasses.replace(wmbench.task_card(CARTPOLE), horizon=3, success=SuccessRule("return", 3.0, "test"))
-    model = Toy(card(), reward=lambda n, s: torch.tensor([1.0, 0.9, 1.1, 1.0], dtype=torch.float64)[-n:])
+    model = Toy(card(), reward=lambda n, s: torch.tensor([1.0, 0.9, 1.1, 0.9], dtype=torch.float64)[-n:])
     imagination = core(task, model)
     imagination.begin(np.arange(4))
     assert not advance(imagination).success.any()
@@ -203,7 +203,8 @@ def test_success_by_return_counts_the_whole_episode_at_its_end():
     imagination.begin(np.array([9]), rows)
     assert not advance(imagination).success.any()
     assert advance(imagination).success.tolist() == [True, False, True, False]
-    assert advance(imagination, rows).truncated.tolist() == [True]
+    last = advance(imagination, rows)
+    assert last.truncated.tolist() == [True] and last.success.tolist() == [False]
 
 
 @pytest.mark.parametrize("array", ["numpy", "torch"])
