@@ -316,7 +316,8 @@ def test_initial_weights_are_cut_normals():
     for weight, bias in zip(model.weights, model.biases, strict=True):
         width = 0.5 / weight.shape[1] ** 0.5
         assert weight.abs().max() <= 2 * width and not bias.any()
-        assert float(weight.detach().std()) == pytest.approx(0.88 * width, rel=0.03)  # of a normal cut at two deviations
+        cut = 0.88 * width  # deviation of a normal distribution cut at two of its own
+        assert float(weight.detach().std()) == pytest.approx(cut, rel=0.03)
     assert not torch.equal(model.weights[1][0], model.weights[1][1])
     assert model.card.n_parameters == 7 * ((23 + 200 + 200 + 200) * 200 + 200 * 36 + 4 * 200 + 36 + 2 * 18)
 

@@ -44,6 +44,9 @@ FAST = EnsembleConfig(
     patience=100,
 )
 
+LONG = dataclasses.replace(FAST, max_updates=1500)
+MANY = 160
+
 
 class Episodes:
     """A nonlinear system in memory: a goal that never moves, an angle that wraps, an end beyond |place| > 1."""
@@ -88,7 +91,7 @@ def same(a, b):
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fit")
-    return fit(dataclasses.replace(FAST, max_updates=1200), folder), folder
+    return fit(LONG, folder, Episodes(MANY)), folder
 
 
 def one_step(model, data):
@@ -131,12 +134,12 @@ def test_elites_have_the_lowest_holdout_loss_and_best_weights_return(fitted, tmp
     model, folder = fitted
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == list(range(1, len(lines) + 1))
-    assert lines[-1]["updates"] == 1200
+    assert lines[-1]["updates"] == 1500
     score = np.array([np.add(line["holdout_mse"], line["holdout_bce"]) for line in lines])  # (epochs, E)
     np.testing.assert_allclose(lines[-1]["best"], score.min(0), rtol=1e-5)
     assert model.elites.tolist() == np.argsort(lines[-1]["best"], kind="stable")[:2].tolist()
-    again = Training(model, Episodes(), folder=tmp_path, seed=0, device="cpu")
-    model = fit(dataclasses.replace(FAST, max_updates=1200), folder)  # finished: restored, not trained
+    again = Training(Ensemble(LONG, TASK), Episodes(MANY), folder=tmp_path, seed=0, device="cpu")
+    model = fit(LONG, folder, Episodes(MANY))  # finished: restored, not trained
     again.model = model
     mse, _, bce = again._holdout()
     np.testing.assert_allclose(mse + bce, lines[-1]["best"], rtol=1e-4)  # these weights give those losses
