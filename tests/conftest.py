@@ -1,6 +1,9 @@
 """What tests of several packages share: a little real data in memory, and toy world models by name."""
 
 import functools
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: test processes share the cores
 from types import SimpleNamespace
 
 import gymnasium as gym

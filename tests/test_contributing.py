@@ -44,9 +44,8 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.filterwarnings("ignore:.*infinity.*")
 def test_the_four_examples_work_together(plugins: Any, tmp_path: Path) -> None:
     check_env(gym.make(TASK).unwrapped, skip_render_check=True)
-    data = wmbench.collect(TASK, tmp_path / "data", policy=["random", "pd"], episodes=[4, 4], progress=False)
-    dataset = getattr(data, "folder", tmp_path / "data")
-    wmbench.train("constant-velocity", TASK, dataset, tmp_path / "model", progress=False)
+    data = wmbench.collect(TASK, tmp_path / "data", policy=["random", "pd"], episodes=[4, 4])
+    wmbench.train("constant-velocity", TASK, data, tmp_path / "model", progress=False)
     env = gym.make(TASK, simulator=str(tmp_path / "model"))
     check_env(env.unwrapped, skip_render_check=True)
     before, _ = env.reset(seed=0)
