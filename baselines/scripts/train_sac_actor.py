@@ -179,7 +179,8 @@ def export(actor: Actor, algorithm: str, settings: Common) -> None:
         settings: Of the run.
     """
     curve = [json.loads(line) for line in (settings.work / "curve.jsonl").read_text().splitlines()]
-    step = settings.export_step or max(curve, key=lambda point: point["return_mean"])["step"]
+    best = max(curve, key=lambda point: point["return_mean"])["step"]
+    step = settings.export_step or best
     # scored anew in the task as it is now, so the digest of the card it was trained under does not matter
     actor.load_state_dict(checkpoints.load_tensors(snapshot(settings.work, step) / checkpoints.WEIGHTS))
     card = actor.task
@@ -191,7 +192,7 @@ def export(actor: Actor, algorithm: str, settings: Common) -> None:
         "command": "python " + shlex.join(sys.argv),
         "settings": training,
         "step": step,
-        "chosen": "asked for" if settings.export_step else "best mean return on the validation episodes",
+        "chosen": "best mean return on the validation episodes" if step == best else "asked for",
         "scores": {"split": "eval", "root_seed": settings.seed, **scores},
         "curve": [[p["step"], round(p["return_mean"], 1)] for p in curve],
     }
