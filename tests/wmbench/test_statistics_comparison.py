@@ -12,15 +12,13 @@ from wmbench.statistics import (
     hierarchical_bootstrap,
     holm,
     interval_over_seeds,
-    iqm,
-    iqm_rows,
     log_e_proportion,
     mcnemar,
     paired_difference,
-    stratified_bootstrap,
     t_interval,
     wilson,
 )
+from wmbench.statistics.sequential import _log_e_better, mean_sequence
 
 
 def pairs(only_first, only_second, both=0, neither=0):
@@ -113,16 +111,6 @@ def test_the_hierarchical_bootstrap_resamples_both_levels():
     assert hierarchical_bootstrap(same, seed=1) == hierarchical_bootstrap(same, seed=1)
 
 
-def test_stratified_bootstrap_of_the_iqm():
-    rng = np.random.default_rng(4)
-    scores = rng.normal(size=(4, 6)) * 0.1 + np.arange(4)[:, None]
-    assert iqm_rows(scores[None])[0] == pytest.approx(iqm(scores))
-    low, high = stratified_bootstrap(scores, iqm_rows)
-    assert low < iqm(scores) < high
-    assert high - low < 0.5  # tasks are kept apart: their differences do not widen it
-    assert stratified_bootstrap(scores[:, :1], iqm_rows) is None
-
-
 def test_e_values_known_answers():
     assert np.exp(log_e_proportion(10, 10, 0.5)) == pytest.approx(2**10 / 11)
     assert np.exp(log_e_proportion(0, 10, 0.5)) == pytest.approx(2**10 / 11)
@@ -179,12 +167,68 @@ def test_sequential_comparison_known_answers():
     assert np.exp(ties.log_e_first) == pytest.approx(np.ones(100))
 
 
-def test_sequential_comparison_errs_rarely_and_stops_early():
+def first_decisions(first, second):
+    """(runs,) the better of the two at the first time at which one is decided upon: 1, -1, or 0 for never; and when."""
+    wins, losses = np.cumsum(first & ~second, axis=1), np.cumsum(second & ~first, axis=1)
+    limit = np.log(2 / 0.05)
+    ahead, behind = _log_e_better(wins, losses) >= limit, _log_e_better(losses, wins) >= limit
+    when = (ahead | behind).argmax(1)
+    rows = np.arange(len(first))
+    return ahead[rows, when].astype(int) - behind[rows, when], when + 1
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("shared", [0.0, 0.8])
+def test_stopping_as_soon_as_one_likes_errs_in_5_of_100_runs_at_most(rate, shared):
+    # 2,000 evaluations of up to 300 starts, looked at after every one; a share of the starts decides for both alike
     rng = np.random.default_rng(6)
-    wrong = sum(
-        compare_sequentially(rng.random(300) < 0.6, rng.random(300) < 0.6).better is not None for _ in range(400)
-    )
-    assert wrong / 400 <= 0.05
-    found = [compare_sequentially(rng.random(300) < 0.9, rng.random(300) < 0.5) for _ in range(100)]
-    assert sum(f.better == "first" for f in found) >= 99
-    assert np.median([f.decided_at or 300 for f in found]) < 60
+    common = rng.random((2000, 300)) < rate
+    alike = rng.random((2000, 300)) < shared
+    first, second = (np.where(alike, common, rng.random((2000, 300)) < rate) for _ in range(2))
+    better, _ = first_decisions(first, second)
+    assert (better != 0).mean() <= 0.05
+    # McNemar's test after every start would be wrong far more often
+    b, c = np.cumsum(first & ~second, axis=1), np.cumsum(second & ~first, axis=1)
+    z = (b - c)[:, 20:] ** 2 > 1.96**2 * np.maximum((b + c)[:, 20:], 1)
+    assert z.any(1).mean() > 0.09
+
+
+def test_the_worse_is_hardly_ever_called_better_and_the_better_is_found_early():
+    rng = np.random.default_rng(7)
+    for p, q, median in ((0.9, 0.5, 45), (0.9, 0.7, 120), (0.6, 0.3, 90)):
+        better, when = first_decisions(rng.random((400, 500)) < p, rng.random((400, 500)) < q)
+        assert (better == -1).mean() <= 0.025
+        assert (better == 1).mean() >= 0.95
+        assert np.median(when[better == 1]) <= median
+    one = compare_sequentially(rng.random(300) < 0.9, rng.random(300) < 0.4)
+    better, when = first_decisions(*(np.array([[False] * 3 + [True] * 20]), np.zeros((1, 23), bool)))
+    assert (better[0], when[0]) == (1, 11)  # eight wins after three ties
+    assert one.better == "first"
+
+
+@pytest.mark.parametrize(("p", "q"), [(0.6, 0.6), (0.9, 0.5), (1.0, 1.0), (0.02, 0.0)])
+def test_the_interval_of_a_difference_holds_at_all_times(p, q):
+    rng = np.random.default_rng(8)
+    hits = 0
+    for _ in range(200):
+        low, high = mean_sequence((rng.random(120) < p) * 1.0 - (rng.random(120) < q), -1, 1, grid=201)
+        assert -1 <= low <= high <= 1
+        hits += low <= p - q <= high
+    assert hits / 200 >= 0.95
+
+
+def test_mean_sequences():
+    assert mean_sequence(np.array([]), -1, 1) == (-1.0, 1.0)
+    x = np.random.default_rng(9).random(400)
+    wide, narrow = mean_sequence(x[:40], 0, 1), mean_sequence(x, 0, 1)
+    assert wide.low <= narrow.low < x.mean() < narrow.high <= wide.high
+    assert narrow.high - narrow.low < 0.15
+    scaled = mean_sequence(10 * x - 3, -3, 7)
+    assert scaled == pytest.approx((10 * narrow.low - 3, 10 * narrow.high - 3))
+    mirrored = mean_sequence(1 - x, 0, 1)
+    assert mirrored == pytest.approx((1 - narrow.high, 1 - narrow.low))
+    # what refutes every mean: first all zeros, then all ones
+    assert mean_sequence(np.repeat([0.0, 1.0], 300), 0, 1) == (0, 1)
+    for bad in ((np.array([2.0]), 0, 1), (np.array([np.nan]), 0, 1), (np.array([0.5]), 1, 0)):
+        with pytest.raises(ValueError, match="must lie between"):
+            mean_sequence(*bad)

@@ -226,7 +226,7 @@ def _values(numbers: Numbers, pair: Pair) -> None:
         return
     gap = s - r
     numbers.add("bias", float(gap.mean()), t_interval(gap), k, lost, table=table)
-    numbers.add("mae", float(np.abs(gap).mean()), bootstrap_interval(np.abs(gap)), k, lost)
+    numbers.add("mae", float(np.abs(gap).mean()), bootstrap_interval(np.abs(gap), bounds=(0.0, np.inf)), k, lost)
     if (r == r[0]).all():
         numbers.add("slope", None, None, k, lost, reason="all policies have the same true value")
         return

@@ -11,6 +11,8 @@ from wmbench.measures.result import Arrays, Direction, Measure, Result
 from wmbench.measures.success import MEASURE as SUCCESS
 from wmbench.measures.success import worst_returns
 from wmbench.statistics import bootstrap_interval, compare_sequentially, holm, mcnemar, paired_difference
+from wmbench.statistics.permutation import sign_flip_p
+from wmbench.statistics.sequential import mean_sequence
 
 
 def comparison(arrays: Arrays) -> list[Result]:
@@ -24,8 +26,9 @@ def comparison(arrays: Arrays) -> list[Result]:
 
     Returns:
         For each pair, with subject ``"first - second"``: ``success-difference`` (Bonett and Price; McNemar's exact p,
-        Holm's adjustment over all pairs and the sequential verdict in the details) and ``return-difference``
-        (bootstrap over pairs; share of pairs won in the details).
+        Holm's adjustment over all pairs, the sequential verdict and an interval that holds at any stopping time in
+        the details) and ``return-difference`` (bootstrap over pairs; share of pairs won and the p of flipping signs
+        in the details).
     """
     subjects = list(dict.fromkeys(str(s) for s in arrays["subject"]))
     found = [_pair(arrays, first, second) for first, second in combinations(subjects, 2)]
@@ -66,11 +69,16 @@ def _pair(arrays: Arrays, first: str, second: str) -> tuple[list[Result], dict[s
         "mcnemar_p": mcnemar(solved[0], solved[1]),
         "only_first": int((solved[0] & ~solved[1]).sum()),
         "only_second": int((solved[1] & ~solved[0]).sum()),
-        "sequential": {"better": names[verdict.better], "decided_at": verdict.decided_at},
+        "sequential": {
+            "better": names[verdict.better],
+            "decided_at": verdict.decided_at,
+            "interval": list(mean_sequence(solved[0].astype(float) - solved[1], -1.0, 1.0)),
+        },
     }
     rate = float(solved[0].mean() - solved[1].mean())
     gap = returns[0][left[order]] - returns[1][right[order]]
     fine = bool(np.isfinite(gap).all())
+    p, floor = sign_flip_p(gap) if fine else (None, None)
     won = float((gap > 0).mean() + 0.5 * (gap == 0).mean()) if fine else None
     words = "difference of success rates on shared starts, Bonett and Price 2012"
     results = [
@@ -96,7 +104,7 @@ def _pair(arrays: Arrays, first: str, second: str) -> tuple[list[Result], dict[s
             "reward",
             "mean difference of returns on shared starts, bootstrap over pairs",
             None if fine else "no valid episode shows what the worst return would be",
-            {"first": first, "second": second, "share_of_pairs_won": won},
+            {"first": first, "second": second, "share_of_pairs_won": won, "sign_flip_p": p, "sign_flip_floor": floor},
         ),
     ]
     return results, details

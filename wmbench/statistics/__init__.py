@@ -6,10 +6,8 @@ from wmbench.statistics.comparison import (
     hierarchical_bootstrap,
     holm,
     interval_over_seeds,
-    iqm_rows,
     mcnemar,
     paired_difference,
-    stratified_bootstrap,
     t_interval,
 )
 from wmbench.statistics.intervals import (
@@ -21,6 +19,7 @@ from wmbench.statistics.intervals import (
     wilson,
 )
 from wmbench.statistics.sequential import compare_sequentially, confidence_sequence, log_e_proportion
+from wmbench.statistics.stratified import improvement, iqm_rows, stratified_interval, welch_interval
 from wmbench.statistics.survival import mean_survival, median_survival, survival_curve
 
 __all__ = [
@@ -33,6 +32,7 @@ __all__ = [
     "confidence_sequence",
     "hierarchical_bootstrap",
     "holm",
+    "improvement",
     "interval_over_seeds",
     "iqm",
     "iqm_rows",
@@ -46,8 +46,9 @@ __all__ = [
     "probability_of_improvement",
     "quantile_interval",
     "resample_weights",
-    "stratified_bootstrap",
+    "stratified_interval",
     "survival_curve",
     "t_interval",
+    "welch_interval",
     "wilson",
 ]

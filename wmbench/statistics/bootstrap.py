@@ -147,16 +147,19 @@ def _bca(statistic: Statistic, clusters: int, drawn: np.ndarray, tails: np.ndarr
     return bias + shifted / (1 - acceleration * shifted)
 
 
-def bootstrap_interval(values: np.ndarray, *, level: float = 0.95, seed: int = 0) -> Interval | None:
+def bootstrap_interval(
+    values: np.ndarray, *, level: float = 0.95, seed: int = 0, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> Interval | None:
     """Interval of the mean of independent values.
 
     Args:
         values: (n,) finite.
         level: Confidence level in (0, 1).
         seed: Seed of the resampling.
+        bounds: Least and largest possible mean.
 
     Returns:
         The interval; None with fewer than two values.
     """
     values = np.asarray(values, dtype=np.float64)
-    return bootstrap(lambda weights: weights @ values / weights.sum(1), len(values), level=level, seed=seed)
+    return bootstrap(lambda w: w @ values / w.sum(1), len(values), level=level, seed=seed, bounds=bounds)

@@ -1,9 +1,9 @@
-"""Is one policy better than another? Paired tests on shared starts, and intervals over training seeds and tasks."""
+"""Is one policy better than another? Paired tests on shared starts, and intervals over training seeds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import special, stats
@@ -133,43 +133,6 @@ def hierarchical_bootstrap(
         weights = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=int(places.sum()))
         means[places] = weights @ values / len(values)
     return widened_ends(means.mean(1), n, level)
-
-
-def stratified_bootstrap(
-    scores: np.ndarray,
-    statistic: Callable[[np.ndarray], np.ndarray],
-    level: float = 0.95,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval | None:
-    """Interval of a score over many tasks: runs are resampled within each task (rliable, Agarwal et al. 2021).
-
-    Args:
-        scores: (tasks, runs) finite.
-        statistic: (R, tasks, runs) to (R,), for example :func:`iqm_rows`.
-        level: Confidence level in (0, 1).
-        resamples: R.
-        seed: Of the resampling.
-
-    Returns:
-        The interval; None with a single run per task.
-    """
-    scores = np.asarray(scores, dtype=np.float64)
-    tasks, runs = scores.shape
-    if runs < 2:
-        return None
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(tasks, runs)))
-    drawn = rng.integers(runs, size=(resamples, tasks, runs))
-    values = statistic(np.take_along_axis(np.broadcast_to(scores, drawn.shape), drawn, axis=2))
-    return widened_ends(values, runs, level)
-
-
-def iqm_rows(scores: np.ndarray) -> np.ndarray:
-    """Interquartile mean of every resample: (R, tasks, runs) to (R,); see :func:`wmbench.statistics.iqm`."""
-    ordered = np.sort(scores.reshape(len(scores), -1), axis=1)
-    cut = ordered.shape[1] // 4
-    return ordered[:, cut : ordered.shape[1] - cut].mean(1)
 
 
 def _discordant(first: np.ndarray, second: np.ndarray) -> tuple[int, int, int]:

@@ -84,9 +84,11 @@ class SequentialComparison:
 def compare_sequentially(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> SequentialComparison:
     """Which of two policies solves the same starts more often, with an error of at most 1 - level at any stopping time.
 
-    Only starts that exactly one of them solves count. The e-value for "the first wins more than half of them" is
-    the likelihood ratio of a uniform mixture over (1/2, 1] against 1/2, and likewise for the second; each is
-    allowed half of the error.
+    Only starts that exactly one of them solves count: under the null each of the two is as likely to be the one,
+    whatever the starts are. That holds, too, for rounds of one episode each on starts of their own. The e-value for
+    "the first wins more than half of them" is the likelihood ratio of a uniform mixture over (1/2, 1] against 1/2, and
+    likewise for the second; each is allowed half of the error. After stopping, print :func:`mean_sequence` of the
+    differences: an interval for a fixed number of episodes no longer holds.
 
     Args:
         first: (n,) bool, solved by the first policy, in the order of evaluation.
@@ -112,3 +114,44 @@ def _log_e_better(wins: np.ndarray, losses: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore"):
         upper = np.log(special.betaincc(wins + 1.0, losses + 1.0, 0.5))
     return (1 + wins + losses) * np.log(2) + special.betaln(wins + 1.0, losses + 1.0) + upper
+
+
+def mean_sequence(values: np.ndarray, low: float, high: float, level: float = 0.95, *, grid: int = 1001) -> Interval:
+    """Interval of the mean of bounded values that holds at all times at once, whatever their distribution.
+
+    The hedged betting martingale of Waudby-Smith and Ramdas 2024 (https://doi.org/10.1093/jrsssb/qkad009, section 4.4)
+    bets on every candidate mean from above and from below, with stakes from the values before; a candidate is refuted
+    once the wealth exceeds 1 / (1 - level). Of two policies on the same starts, or in rounds of one episode each, the
+    values are first - second, between -1 and 1 for success: then it is the interval to print after stopping early.
+
+    Args:
+        values: (n,) in the order in which they came.
+        low: Least possible value.
+        high: Largest possible value.
+        level: Confidence level in (0, 1).
+        grid: Candidate means; the ends are rounded outwards to them.
+
+    Raises:
+        ValueError: Values outside the bounds, or bounds that are none.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if not low < high or not ((x >= low) & (x <= high)).all():
+        raise ValueError(f"values must lie between {low} and {high}, with the one below the other")
+    x = (x - low) / (high - low)
+    n, alpha = len(x), 1 - level
+    steps = np.arange(1, n + 1)
+    mean = (0.5 + np.cumsum(x)) / (steps + 1)
+    variance = (0.25 + np.cumsum((x - mean) ** 2)) / (steps + 1)
+    before = np.concatenate([[0.25], variance[:-1]]) if n else variance
+    stake = np.sqrt(2 * np.log(2 / alpha) / (before * steps * np.log1p(steps)))[:, None]  # (n, 1)
+    m = np.linspace(0.0, 1.0, grid)
+    edge = (x[:, None] - m) if n else np.zeros((0, grid))  # (n, G)
+    with np.errstate(divide="ignore"):
+        above = np.cumsum(np.log1p(np.minimum(stake, 0.5 / m) * edge), axis=0)
+        below = np.cumsum(np.log1p(-np.minimum(stake, 0.5 / (1 - m)) * edge), axis=0)
+    refuted = (np.maximum(above, below) >= np.log(2 / alpha)).any(0)
+    left = np.flatnonzero(~refuted)
+    if not len(left):  # every candidate was refuted at some time, which happens with probability alpha at most
+        return Interval(low, high)
+    ends = low + (high - low) * m[[max(left[0] - 1, 0), min(left[-1] + 1, grid - 1)]]
+    return Interval(float(ends[0]), float(ends[1]))
