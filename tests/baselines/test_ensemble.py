@@ -38,7 +38,7 @@ def make_model(config=SMALL, *, terminates=False, sizes=(3, 2), **changes):
     model = Ensemble(dataclasses.replace(config, **changes), make_card(*sizes, terminates=terminates))
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
-        for bias in model.biases:
+        for bias in [b for n, b in model.named_parameters() if "biases" in n]:
             bias.copy_(torch.randn(bias.shape, generator=generator))
         model.max_logvar.copy_(0.3 * torch.randn(model.max_logvar.shape, generator=generator))
         model.min_logvar.copy_(-4 + torch.randn(model.min_logvar.shape, generator=generator))
@@ -57,19 +57,28 @@ def batch(n, sizes=(3, 2), seed=0):
     return observation, action, torch.from_numpy(keys_from_seeds(rng.integers(0, 2**40, n)))
 
 
-def by_hand(model, member, observation, action):
-    """One member in float64: mean (N, D), standard deviation (N, D) and termination probability, normalised."""
-    x = (np.hstack([observation, action]) - model.input_mean.numpy()) * model.input_scale.numpy()
-    for i, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
+def perceptron(members, member, x):
+    for i, (weight, bias) in enumerate(zip(members.weights, members.biases, strict=True)):
         x = x @ weight[member].detach().double().numpy() + bias[member].detach().double().numpy()
-        if i < len(model.weights) - 1:
+        if i < len(members.weights) - 1:
             x = x / (1 + np.exp(-x))
+    return x
+
+
+def by_hand(model, member, observation, action):
+    """One member in float64: mean (N, D), deviation (N, D), and the ending's probability after the mean, normalised."""
+    x = (np.hstack([observation, action]) - model.input_mean.numpy()) * model.input_scale.numpy()
+    x = perceptron(model.dynamics, member, x)
     d = model.n_targets
     low, high = (b[member].detach().double().numpy() for b in (model.min_logvar, model.max_logvar))
     logvar = high - np.logaddexp(0, high - x[:, -d:])
     logvar = low + np.logaddexp(0, logvar - low)
-    ends = 1 / (1 + np.exp(-x[:, d])) if model.task.terminates else None
-    return x[:, :d], np.exp(0.5 * logvar), ends
+    if not model.task.terminates:
+        return x[:, :d], np.exp(0.5 * logvar), None
+    n = model.n_observation
+    reached = observation.numpy() + (x[:, :d] * model.target_scale.numpy() + model.target_mean.numpy())[:, :n]
+    reached = (reached - model.input_mean.numpy()[:n]) * model.input_scale.numpy()[:n]
+    return x[:, :d], np.exp(0.5 * logvar), 1 / (1 + np.exp(-perceptron(model.ends, member, reached)[:, 0]))
 
 
 @pytest.mark.parametrize("terminates", [False, True])
@@ -115,8 +124,8 @@ def constant_members(means, stds):
         EnsembleConfig(members=e, elites=e, hidden=(8,), weight_decay=(0.0, 0.0)), make_card(means.shape[1] - 1, 1)
     )
     with torch.no_grad():
-        model.weights[1].zero_()
-        model.biases[1][:, 0] = torch.cat([means, 2 * stds.log()], 1)
+        model.dynamics.weights[1].zero_()
+        model.dynamics.biases[1][:, 0] = torch.cat([means, 2 * stds.log()], 1)
         model.max_logvar.fill_(50.0)
         model.min_logvar.fill_(-50.0)
     return model
@@ -301,11 +310,15 @@ def test_a_row_that_is_not_finite_stays_alone():
 def test_training_and_rollouts_see_the_same_networks():
     model = make_model(terminates=True, sample=False)
     observation, action, keys = batch(16)
-    mean, logvar, logit = model.networks(model.normalise(observation, action)[None])
-    assert mean.shape == logvar.shape == (4, 16, 4) and logit.shape == (4, 16, 1)
+    mean, logvar = model.outcomes(model.normalise(observation, action)[None])
+    assert mean.shape == logvar.shape == (4, 16, 4)
     state = model.initial(Start(observation), keys=keys)
     _, p = model.step(state, action, uncertainty=True)
     own = (state["member"], torch.arange(16))
+    reward = mean[own][:, 3].double() * model.target_scale[3] + model.target_mean[3]
+    torch.testing.assert_close(p.reward, reward)
+    logit = model.ends(model.normalise_reached(p.observation)[None])
+    assert logit.shape == (4, 16, 1)
     torch.testing.assert_close(p.terminated, torch.sigmoid(logit[own][:, 0]))
     std = (0.5 * logvar[own]).exp()[:, :3] * model.target_scale[:3].float()
     torch.testing.assert_close(p.observation_std, std)
@@ -313,12 +326,12 @@ def test_training_and_rollouts_see_the_same_networks():
 
 def test_initial_weights_are_cut_normals():
     model = Ensemble(PAPER, make_card(17, 6))
-    for weight, bias in zip(model.weights, model.biases, strict=True):
+    for weight, bias in zip(model.dynamics.weights, model.dynamics.biases, strict=True):
         width = 0.5 / weight.shape[1] ** 0.5
         assert weight.abs().max() <= 2 * width and not bias.any()
         cut = 0.88 * width  # deviation of a normal distribution cut at two of its own
         assert float(weight.detach().std()) == pytest.approx(cut, rel=0.03)
-    assert not torch.equal(model.weights[1][0], model.weights[1][1])
+    assert not torch.equal(model.dynamics.weights[1][0], model.dynamics.weights[1][1])
     assert model.card.n_parameters == 7 * ((23 + 200 + 200 + 200) * 200 + 200 * 36 + 4 * 200 + 36 + 2 * 18)
 
 

@@ -12,7 +12,8 @@ from wmbench.errors import DatasetError, WmbenchError
 from wmbench.keys import keys_from_seeds
 from wmbench.protocols import Start
 from wmbench_baselines.ensemble import Ensemble, EnsembleConfig, train
-from wmbench_baselines.ensemble.train import Training, fit_normalisers
+from wmbench_baselines.ensemble.data import fit_normalisers
+from wmbench_baselines.ensemble.train import Training
 
 TASK = TaskCard(
     id="wmbench/Toy-Train-v0",
@@ -204,14 +205,14 @@ def test_holdout_is_whole_episodes(tmp_path):
         fit(FAST, tmp_path, Episodes(splits=("train",)))
     data = Episodes()
     run = Training(Ensemble(FAST, TASK), data, folder=tmp_path, seed=0, device="cpu")
-    assert len(run.x) == len(data.data["train"]) and len(run.x_holdout) == len(data.data["val"])
-    held = {tuple(row) for row in run.x_holdout.tolist()}
-    assert not held & {tuple(row) for row in run.x.tolist()}
+    assert len(run.train.x) == len(data.data["train"]) and len(run.holdout.x) == len(data.data["val"])
+    held = {tuple(row) for row in run.holdout.x.tolist()}
+    assert not held & {tuple(row) for row in run.train.x.tolist()}
 
 
 def test_bootstrap_resamples_once_per_member(tmp_path):
     run = Training(Ensemble(FAST, TASK), Episodes(), folder=tmp_path, seed=0, device="cpu")
-    n = len(run.x)
+    n = len(run.train.x)
     shares = [len(np.unique(rows)) / n for rows in run.rows]
     assert run.rows.shape == (4, n) and all(abs(s - (1 - np.exp(-1))) < 0.03 for s in shares)
     assert not np.array_equal(run.rows[0], run.rows[1])
@@ -255,7 +256,7 @@ def test_members_learn_independently(tmp_path):
 
     def gradient(rows):
         run.optimiser.zero_grad()
-        run._loss(run.x[rows], run.y[rows], run.done[rows]).backward()
+        run._loss(run.train.take(rows)).backward()
         return {name: p.grad.clone() for name, p in run.model.named_parameters()}
 
     first = gradient(rows)
@@ -269,13 +270,14 @@ def test_members_learn_independently(tmp_path):
 def test_gaussian_likelihood_by_hand(tmp_path):
     run = Training(Ensemble(FAST, TASK), Episodes(), folder=tmp_path, seed=0, device="cpu")
     rows = torch.arange(4 * 5).view(4, 5)
-    x, y, done = run.x[rows], run.y[rows], run.done[rows]
-    mean, logvar, logit = (t.detach().double().numpy() for t in run.model.networks(x))
+    part = run.train.take(rows)
+    mean, logvar = (t.detach().double().numpy() for t in run.model.outcomes(part.x))
+    logit = run.model.ends(part.reached).detach().double().numpy()
     keep = [0, 1, 4] if float(run.model.target_scale[3]) == 0 else [0, 1, 3, 4]  # outputs that vary
-    gap = (mean - y.double().numpy())[..., keep]
+    gap = (mean - part.y.double().numpy())[..., keep]
     nll = (gap**2 / np.exp(logvar[..., keep]) + logvar[..., keep]).mean((1, 2)).sum()
     bounds = 0.01 * 4 * len(keep) * (0.5 + 10.0)
-    ends = done.double().numpy()
+    ends = part.ended.double().numpy()
     entropy = np.logaddexp(0, logit[..., 0]) - ends * logit[..., 0]
     expected = nll + bounds + entropy.mean(1).sum()
-    assert float(run._loss(x, y, done).detach()) == pytest.approx(expected, rel=1e-5)
+    assert float(run._loss(part).detach()) == pytest.approx(expected, rel=1e-5)

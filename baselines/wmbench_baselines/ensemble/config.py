@@ -18,6 +18,7 @@ class EnsembleConfig:
         members: Networks trained.
         elites: Networks used, those with the lowest hold-out loss.
         hidden: Widths of the hidden layers, multiples of 8.
+        end_hidden: Widths of the hidden layers of the networks that tell an episode's end, multiples of 8.
         propagation: Which elite predicts a row: ``"ts_inf"``, one for the whole episode; ``"ts_1"``, one drawn at
             every step; ``"mean"``, the mean of all of them, without noise.
         sample: Whether ``ts_inf`` and ``ts_1`` add the member's Gaussian noise or return its mean.
@@ -28,13 +29,15 @@ class EnsembleConfig:
         patience: Epochs without improvement of any member after which it ends earlier.
         improvement: Relative decrease of a member's hold-out loss that counts as an improvement for ``patience``.
         bootstrap: Whether every member has its own resample of the train split.
-        weight_decay: L2 penalty per layer, input layer first: one more than ``hidden`` has entries.
+        weight_decay: L2 penalty per layer, input layer first: one more than ``hidden`` has entries. There is none
+            on the networks that tell an episode's end.
         bound_weight: Weight of the sum of upper minus the sum of lower log-variance bounds in the loss.
     """
 
     members: int = 7
     elites: int = 5
     hidden: tuple[int, ...] = (200, 200, 200, 200)
+    end_hidden: tuple[int, ...] = (64, 64)
     propagation: Propagation = "ts_inf"
     sample: bool = True
     learning_rate: float = 1e-3
@@ -51,8 +54,10 @@ class EnsembleConfig:
         """Refuse settings that contradict each other."""
         if not 1 <= self.elites <= self.members:
             raise ValueError(f"elites must be between 1 and members ({self.members}), got {self.elites}")
-        if not self.hidden or any(width < 8 or width % 8 for width in self.hidden):
-            raise ValueError(f"hidden widths must be positive multiples of 8, got {self.hidden}")
+        for name in ("hidden", "end_hidden"):
+            widths = getattr(self, name)
+            if not widths or any(width < 8 or width % 8 for width in widths):
+                raise ValueError(f"{name} must be widths that are positive multiples of 8, got {widths}")
         if len(self.weight_decay) != len(self.hidden) + 1:
             raise ValueError(
                 f"weight_decay needs {len(self.hidden) + 1} entries for {len(self.hidden)} hidden layers, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from wmbench.cards import ModelCard, TaskCard
 from wmbench.keys import fold_in, normal, randint
 from wmbench.protocols import Prediction, Start, State
 from wmbench_baselines.ensemble.config import PRESETS, EnsembleConfig
-from wmbench_baselines.ensemble.rows import ROWS, mlp
+from wmbench_baselines.ensemble.networks import Members
+from wmbench_baselines.ensemble.rows import grouped, whole
 
 _MEMBER, _NEXT, _NOISE, _SWITCH = range(4)  # labels under which a row's key is split
 
@@ -23,9 +24,11 @@ class Ensemble(nn.Module):
     """Several Gaussian networks that predict the change of the observation, the reward and the end of the episode.
 
     Member e maps the normalised observation and action to a mean and a log-variance per output, the outputs being
-    the normalised change of every observation dimension and the normalised reward, and, where the task terminates,
-    to the logit of termination. Log-variances lie softly between two learned bounds. Dimensions that do not vary
-    in the train split are not read, and predicted by their mean change.
+    the normalised change of every observation dimension and the normalised reward. Log-variances lie softly between
+    two learned bounds. Dimensions that do not vary in the train split are not read, and predicted by their mean
+    change. Where the task terminates, a second small network of the member tells from the observation that was
+    reached whether the episode has ended there, in the place of the termination functions that PETS and MBPO are
+    given: so the ending agrees with the predicted state, noise included.
 
     Uncertainty, on request, over the elites and in units of the train split's standard deviations of the change
     (and of the reward), so that tasks and dimensions compare:
@@ -53,13 +56,11 @@ class Ensemble(nn.Module):
         self.config, self.task = config, task
         self.n_observation, self.n_action = len(task.observation), len(task.action)
         self.n_targets = self.n_observation + 1
-        self.n_mean = self.n_targets + int(task.terminates)  # means and the logit come before the log-variances
-        sizes = (self.n_observation + self.n_action, *config.hidden, self.n_mean + self.n_targets)
-        e = config.members
-        self.weights = nn.ParameterList(torch.empty(e, i, o) for i, o in pairwise(sizes))
-        self.biases = nn.ParameterList(torch.zeros(e, 1, o) for o in sizes[1:])
-        self.max_logvar = nn.Parameter(torch.full((e, 1, self.n_targets), 0.5))
-        self.min_logvar = nn.Parameter(torch.full((e, 1, self.n_targets), -10.0))
+        sizes = (self.n_observation + self.n_action, *config.hidden, 2 * self.n_targets)
+        self.dynamics = Members(config.members, sizes)
+        self.ends = Members(config.members, (self.n_observation, *config.end_hidden, 1)) if task.terminates else None
+        self.max_logvar = nn.Parameter(torch.full((config.members, 1, self.n_targets), 0.5))
+        self.min_logvar = nn.Parameter(torch.full((config.members, 1, self.n_targets), -10.0))
         self.register_buffer("input_mean", torch.zeros(sizes[0]))
         self.register_buffer("input_scale", torch.ones(sizes[0]))
         self.register_buffer("target_mean", torch.zeros(self.n_targets, dtype=torch.float64))
@@ -70,15 +71,11 @@ class Ensemble(nn.Module):
         self.card = self._card("")
 
     def reset_parameters(self, seed: int) -> None:
-        """Draw initial weights: a normal distribution of width 1 / (2 sqrt(fan-in)), cut at two widths; biases zero."""
+        """Draw initial weights."""
         generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for weight, bias in zip(self.weights, self.biases, strict=True):
-                std = 0.5 / weight.shape[1] ** 0.5
-                fresh = torch.empty(weight.shape)
-                nn.init.trunc_normal_(fresh, std=std, a=-2 * std, b=2 * std, generator=generator)
-                weight.copy_(fresh)
-                bias.zero_()
+        self.dynamics.reset_parameters(generator)
+        if self.ends is not None:
+            self.ends.reset_parameters(generator)
 
     @classmethod
     def fit(
@@ -119,28 +116,27 @@ class Ensemble(nn.Module):
             revision="1",
         )
 
-    def networks(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """All members on inputs of their own, as training needs it; differentiable.
+    def outcomes(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What all members predict, each from inputs of its own, as training needs it; differentiable.
 
         Args:
-            inputs: (E, B, I) or (1, B, I) normalised inputs.
+            inputs: (E, B, I) or (1, B, I), normalised.
 
         Returns:
-            Mean (E, B, D), log-variance (E, B, D) and termination logit (E, B, 0 or 1).
+            Mean and log-variance of the normalised targets, each (E, B, D).
         """
-        x = inputs.expand(self.config.members, -1, -1)
-        last = len(self.weights) - 1
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = torch.baddbmm(bias, x, weight)  # (E, B, H)
-            if i < last:
-                x = nn.functional.silu(x)
-        mean, logit, raw = x.split([self.n_targets, self.n_mean - self.n_targets, self.n_targets], -1)
-        return mean, bound(raw, self.min_logvar, self.max_logvar), logit
+        mean, raw = self.dynamics(inputs).split(self.n_targets, -1)
+        return mean, bound(raw, self.min_logvar, self.max_logvar)
 
     def normalise(self, observation: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Network inputs: (B, O) and (B, A) to (B, I)."""
         x = torch.cat([observation, action], -1)  # (B, I), a fresh tensor
         return x.sub_(self.input_mean).mul_(self.input_scale)
+
+    def normalise_reached(self, observation: torch.Tensor) -> torch.Tensor:
+        """Inputs of the networks that tell endings: (B, O) to (B, O)."""
+        n = self.n_observation
+        return (observation - self.input_mean[:n]).mul_(self.input_scale[:n])
 
     def initial(self, start: Start, *, keys: torch.Tensor) -> State:
         """State of B episodes: the observation, the row's key, and the elite that predicts it.
@@ -172,33 +168,20 @@ class Ensemble(nn.Module):
         x = self.normalise(state["observation"], action)
         spread = std = None
         if uncertainty or mode == "mean":
-            every = self._every(x, variance=uncertainty)  # K of (B, ...)
-            out = _mean(every) if mode == "mean" else self._pick(every, member)
+            every = [whole(x, partial(self._network, e, variance=uncertainty)) for e in self.elites.tolist()]
+            out = _mean(every) if mode == "mean" else self._pick(every, member)  # (B, outputs)
             if uncertainty:
                 means = [y[:, : self.n_targets] for y in every]
-                stds = [(0.5 * y[:, self.n_mean :]).exp() for y in every]
+                stds = [(0.5 * y[:, self.n_targets :]).exp() for y in every]
                 spread = _spread(means, stds, (self.target_scale > 0).float(), self.n_observation)
                 std = _mixture_std(means, stds) if mode == "mean" else None
         else:
-            out = self._own(x, member, variance=sample)
+            out = grouped(x, member, self.config.members, partial(self._network, variance=sample))
         targets = out[:, : self.n_targets]  # (B, D) normalised
         if mode != "mean" and (sample or uncertainty):
-            std = (0.5 * out[:, self.n_mean :]).exp_()  # (B, D)
+            std = (0.5 * out[:, self.n_targets :]).exp_()  # (B, D)
             if sample:
                 targets = normal(fold_in(keys, _NOISE), self.n_targets).mul_(std).add_(targets)
-        return self._finish(state, keys, member, targets, out, std if uncertainty else None, spread)
-
-    def _finish(
-        self,
-        state: State,
-        keys: torch.Tensor,
-        member: torch.Tensor,
-        targets: torch.Tensor,
-        out: torch.Tensor,
-        std: torch.Tensor | None,
-        spread: dict[str, torch.Tensor] | None,
-    ) -> tuple[State, Prediction]:
-        """Leave normalised space: targets (B, D) to the next state and the prediction."""
         n = self.n_observation
         scale, shift = self.target_scale[:n].float(), self.target_mean[:n].float()
         observation = (targets[:, :n] * scale).add_(shift).add_(state["observation"])  # (B, O)
@@ -206,39 +189,34 @@ class Ensemble(nn.Module):
             observation[:, i] = (observation[:, i] - low) % (2 * math.pi) + low
         prediction = Prediction(
             observation=observation,
-            observation_std=None if std is None else std[:, :n] * scale,
+            observation_std=std[:, :n] * scale if uncertainty and std is not None else None,
             reward=(targets[:, n].double() * self.target_scale[n]).add_(self.target_mean[n]),
-            terminated=_sigmoid(out[:, self.n_targets]) if self.task.terminates else None,
+            terminated=self._terminated(observation, member),
             uncertainty=spread,
         )
         return {"observation": observation, "key": fold_in(keys, _NEXT), "member": member}, prediction
 
     def _network(self, member: int, x: torch.Tensor, variance: bool) -> torch.Tensor:
-        """One member on (N, I) inputs, N a multiple of 8: means, logit and, if wanted, bounded log-variances."""
-        layers = [(w[member], b[member, 0]) for w, b in zip(self.weights, self.biases, strict=True)]
-        out = mlp(x, layers, self.n_mean + (self.n_targets if variance else 0))
+        """One member on (N, I) inputs, N a multiple of 8: means and, if wanted, bounded log-variances."""
+        d = self.n_targets
+        out = self.dynamics.one(member, x, 2 * d if variance else d)
         if variance:
-            out[:, self.n_mean :] = bound(out[:, self.n_mean :], self.min_logvar[member], self.max_logvar[member])
+            out[:, d:] = bound(out[:, d:], self.min_logvar[member], self.max_logvar[member])
         return out
 
-    def _own(self, x: torch.Tensor, member: torch.Tensor, variance: bool) -> torch.Tensor:
-        """Each row by its own member, rows of a member together: (B, I) to (B, outputs)."""
-        order = torch.argsort(member)
-        counts = torch.bincount(member, minlength=self.config.members).tolist()
-        x = nn.functional.pad(x[order], (0, 0, 0, ROWS))  # (B + 8, I): the last group needs rows to be padded with
-        parts, start = [], 0
-        for e, n in enumerate(counts):
-            if n:  # rows of the next group serve as padding, and their outputs are dropped
-                parts.append(self._network(e, x[start : start + n + -n % ROWS], variance)[:n])
-                start += n
-        out = torch.cat(parts)
-        return torch.empty_like(out).index_copy_(0, order, out)
+    def _terminated(self, observation: torch.Tensor, member: torch.Tensor) -> torch.Tensor | None:
+        """Probability (B,) that the episode ended at the observations (B, O) it has reached."""
+        ends = self.ends
+        if ends is None:
+            return None
+        x = self.normalise_reached(observation)
 
-    def _every(self, x: torch.Tensor, variance: bool) -> list[torch.Tensor]:
-        """Every row by every elite: (B, I) to K of (B, outputs)."""
-        n = len(x)
-        x = nn.functional.pad(x, (0, 0, 0, -n % ROWS))
-        return [self._network(e, x, variance)[:n] for e in self.elites.tolist()]
+        def probability(e: int, x: torch.Tensor) -> torch.Tensor:
+            return 1.0 / (1.0 + torch.exp(-ends.one(e, x, 1)))  # (N, 1)
+
+        if self.config.propagation == "mean":
+            return _mean([whole(x, partial(probability, e)) for e in self.elites.tolist()])[:, 0]
+        return grouped(x, member, self.config.members, probability)[:, 0]
 
     def _pick(self, every: list[torch.Tensor], member: torch.Tensor) -> torch.Tensor:
         """The output of each row's own member: K of (B, ...) to (B, ...)."""
@@ -254,10 +232,6 @@ def softplus(x: torch.Tensor) -> torch.Tensor:
 def bound(raw: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
     """Log-variances kept softly between learned bounds, as PETS does."""
     return low + softplus(high - softplus(high - raw) - low)
-
-
-def _sigmoid(x: torch.Tensor) -> torch.Tensor:
-    return 1.0 / (1.0 + torch.exp(-x))
 
 
 def _mean(tensors: list[torch.Tensor]) -> torch.Tensor:

@@ -9,7 +9,7 @@ depends on the size of the batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn.functional import pad, silu
@@ -61,3 +61,34 @@ def mlp(x: torch.Tensor, layers: Sequence[tuple[torch.Tensor, torch.Tensor]], ou
     missing = -outputs % COLUMNS
     weight, bias = pad(weight[:, :outputs], (0, missing)), pad(bias[:outputs], (0, missing))
     return torch.addmm(bias, x, weight)[:, :outputs]
+
+
+def grouped(
+    x: torch.Tensor, member: torch.Tensor, members: int, network: Callable[[int, torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """Each row by its own network, the rows of one together.
+
+    Args:
+        x: (B, I), B > 0.
+        member: (B,) int64, the network of each row.
+        members: How many there are.
+        network: Called with a network's number and (N, I) inputs, N a multiple of :data:`ROWS`; gives (N, O).
+
+    Returns:
+        (B, O), in the order of ``x``.
+    """
+    order = torch.argsort(member)
+    counts = torch.bincount(member, minlength=members).tolist()
+    x = pad(x[order], (0, 0, 0, ROWS))  # the last group needs rows to be padded with
+    parts, start = [], 0
+    for e, n in enumerate(counts):
+        if n:  # rows of the next group serve as padding, and what comes of them is dropped
+            parts.append(network(e, x[start : start + n + -n % ROWS])[:n])
+            start += n
+    out = torch.cat(parts)
+    return torch.empty_like(out).index_copy_(0, order, out)
+
+
+def whole(x: torch.Tensor, network: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """All rows of (B, I) by one network that wants a multiple of :data:`ROWS` of them: (B, O)."""
+    return network(pad(x, (0, 0, 0, -len(x) % ROWS)))[: len(x)]

@@ -18,10 +18,10 @@ from safetensors.torch import save_file
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from wmbench.checkpoints import load_tensors
-from wmbench.episodes.statistics import difference
 from wmbench.errors import DatasetError, WmbenchError
 from wmbench.files import write_atomically
 from wmbench.progress import progress as progress_line
+from wmbench_baselines.ensemble.data import Transitions, fit_normalisers
 
 if TYPE_CHECKING:
     from wmbench_baselines.ensemble.model import Ensemble
@@ -32,8 +32,6 @@ SAVE_SECONDS = 2.0
 """How much work a killed run loses at most (and at least one epoch)."""
 HOLDOUT = 20_000
 """At most so many held-out transitions are evaluated after every epoch."""
-FLAT = 1e-6
-"""A dimension whose standard deviation is below this fraction of its largest magnitude is constant but for rounding."""
 
 _BOOTSTRAP, _ORDER, _HOLDOUT = range(3)  # labels of independent random streams
 
@@ -61,10 +59,11 @@ class Training:
         fit_normalisers(model, train)
         model.reset_parameters(seed)
         model.to(device)
-        self.x, self.y, self.done = self._tensors(train)
-        self.x_holdout, self.y_holdout, self.done_holdout = self._tensors(holdout)
+        self.train = Transitions.of(model, train)
+        self.holdout = Transitions.of(model, holdout)
         self.varies = (model.target_scale > 0).float()  # (D,)
-        n = len(self.x)
+        self.share = self.varies / self.varies.sum().clamp_min(1)  # (D,), the mean over what varies
+        n = len(self.train.x)
         self.batch = min(config.batch_size, n)
         self.rows = np.tile(np.arange(n), (config.members, 1))  # (E, N) rows of the train split per member
         if config.bootstrap:
@@ -104,13 +103,13 @@ class Training:
     def _train_epoch(self) -> float:
         """One pass over every member's resample, in an order that depends on the seed and the epoch alone."""
         rng = _rng(self.seed, _ORDER, self.epoch)
-        order = torch.from_numpy(rng.permuted(self.rows, axis=1)).to(self.x.device)  # (E, N)
-        total, count = torch.zeros((), device=self.x.device), 0
+        order = torch.from_numpy(rng.permuted(self.rows, axis=1)).to(self.train.x.device)  # (E, N)
+        total, count = torch.zeros((), device=self.train.x.device), 0
         for start in range(0, order.shape[1] - self.batch + 1, self.batch):
             rows = order[:, start : start + self.batch]  # (E, B)
             for group in self.optimiser.param_groups:
                 group["lr"] = self._learning_rate()
-            loss = self._loss(self.x[rows], self.y[rows], self.done[rows])
+            loss = self._loss(self.train.take(rows))
             self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()
@@ -122,18 +121,19 @@ class Training:
         self.epoch += 1
         return float(total) / count / self.config.members
 
-    def _loss(self, x: torch.Tensor, y: torch.Tensor, done: torch.Tensor) -> torch.Tensor:
-        """Sum over the members, which share nothing, of the Gaussian negative log-likelihood (without its constant).
+    def _loss(self, rows: Transitions) -> torch.Tensor:
+        """Sum over the members, which share nothing, of what they are trained on; ``rows`` hold (E, B, ...).
 
-        x (E, B, I), y (E, B, D), done (E, B). The bounds of the log-variance are drawn together as in PETS.
+        The Gaussian negative log-likelihood without its constant, the distance of the log-variance's bounds as in
+        PETS, and the cross-entropy of the ending.
         """
-        mean, logvar, logit = self.model.networks(x)
-        nll = ((mean - y) ** 2 * (-logvar).exp() + logvar) @ self.varies / self.varies.sum().clamp_min(1)  # (E, B)
-        loss = nll.mean(1).sum()
+        mean, logvar = self.model.outcomes(rows.x)
+        nll = ((mean - rows.y) ** 2 * (-logvar).exp() + logvar) @ self.share  # (E, B)
         bounds = (self.model.max_logvar - self.model.min_logvar) @ self.varies
-        loss = loss + self.config.bound_weight * bounds.sum()
-        if self.model.task.terminates:
-            loss = loss + binary_cross_entropy_with_logits(logit[..., 0], done, reduction="sum") / done.shape[1]
+        loss = nll.mean(1).sum() + self.config.bound_weight * bounds.sum()
+        if self.model.ends is not None:
+            logit = self.model.ends(rows.reached)[..., 0]  # (E, B)
+            loss = loss + binary_cross_entropy_with_logits(logit, rows.ended, reduction="sum") / logit.shape[1]
         return loss
 
     @torch.no_grad()
@@ -157,7 +157,7 @@ class Training:
             "train_loss": loss,
             "holdout_mse": mse.tolist(),
             "holdout_nll": nll.tolist(),
-            "holdout_bce": bce.tolist() if self.model.task.terminates else None,
+            "holdout_bce": bce.tolist() if self.model.ends is not None else None,
             "best": self.best.tolist(),
             "seconds": round(time.monotonic() - began, 3),
         }
@@ -168,19 +168,18 @@ class Training:
     @torch.no_grad()
     def _holdout(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Per member (E,): mean squared error, negative log-likelihood and termination cross-entropy, on the CPU."""
-        sums = torch.zeros(3, self.config.members, dtype=torch.float64)
-        parts = (self.x_holdout.split(4096), self.y_holdout.split(4096), self.done_holdout.split(4096))
-        for x, y, done in zip(*parts, strict=True):
-            mean, logvar, logit = self.model.networks(x[None])
-            square = (mean - y) ** 2
-            weight = self.varies / self.varies.sum().clamp_min(1)
-            sums[0] += (square @ weight).sum(1).double().cpu()
-            sums[1] += ((square * (-logvar).exp() + logvar) @ weight).sum(1).double().cpu()
-            if self.model.task.terminates:
-                target = done.expand(self.config.members, -1)
-                entropy = binary_cross_entropy_with_logits(logit[..., 0], target, reduction="none")
+        e = self.config.members
+        sums = torch.zeros(3, e, dtype=torch.float64)
+        for rows in self.holdout.split(4096):
+            mean, logvar = self.model.outcomes(rows.x[None])
+            square = (mean - rows.y) ** 2
+            sums[0] += (square @ self.share).sum(1).double().cpu()
+            sums[1] += ((square * (-logvar).exp() + logvar) @ self.share).sum(1).double().cpu()
+            if self.model.ends is not None:
+                logit = self.model.ends(rows.reached[None])[..., 0]  # (E, B)
+                entropy = binary_cross_entropy_with_logits(logit, rows.ended.expand(e, -1), reduction="none")
                 sums[2] += entropy.sum(1).double().cpu()
-        mse, nll, bce = (sums / len(self.x_holdout)).float()
+        mse, nll, bce = (sums / len(self.holdout.x)).float()
         return mse, nll, bce
 
     def _learning_rate(self) -> float:
@@ -190,21 +189,13 @@ class Training:
         return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * self.updates / config.max_updates))
 
     def _adam(self) -> torch.optim.Adam:
-        """Adam with each layer's own L2 penalty on its weights, as in PETS; none on biases and bounds."""
-        decays = zip(self.model.weights, self.config.weight_decay, strict=True)
+        """Adam with each layer's own L2 penalty on its weights, as in PETS; none on anything else."""
+        decays = zip(self.model.dynamics.weights, self.config.weight_decay, strict=True)
         groups: list[dict[str, Any]] = [{"params": [w], "weight_decay": decay} for w, decay in decays]
-        groups += [{"params": [*self.model.biases, self.model.max_logvar, self.model.min_logvar], "weight_decay": 0.0}]
+        decayed = {id(w) for w in self.model.dynamics.weights}
+        rest = [p for p in self.model.parameters() if id(p) not in decayed]
+        groups += [{"params": rest, "weight_decay": 0.0}]
         return torch.optim.Adam(groups, lr=self.config.learning_rate, fused=True)
-
-    def _tensors(self, data: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Normalised inputs (N, I), normalised targets (N, D) and terminations (N,)."""
-        model = self.model
-        device = model.target_mean.device
-        x = model.normalise(*(torch.from_numpy(data[k]).to(device) for k in ("observation", "action")))
-        raw = torch.from_numpy(targets(model, data)).to(device)
-        scale = model.target_scale
-        y = torch.where(scale > 0, (raw - model.target_mean) / torch.where(scale > 0, scale, 1.0), 0.0)
-        return x, y.float(), torch.from_numpy(data["terminated"]).to(device).float()
 
     def _save(self) -> None:
         """Write everything the next epoch depends on, atomically, in one file."""
@@ -238,7 +229,7 @@ class Training:
             self.epoch, self.updates, self.stale = facts["epoch"], facts["updates"], facts["stale"]
             self.lines = facts["lines"]
             self.best, self.mark = tensors["losses.best"], tensors["losses.mark"]
-            self.best_weights = _copy(_under("best.", tensors), self.x.device)
+            self.best_weights = _copy(_under("best.", tensors), self.train.x.device)
             with torch.no_grad():
                 for name, parameter in self.model.named_parameters():
                     parameter.copy_(tensors[f"weights.{name}"])
@@ -248,36 +239,6 @@ class Training:
             self.optimiser.load_state_dict(optimiser)
         text = "".join(line + "\n" for line in self.lines)
         write_atomically(self.folder / LOG, lambda temporary: temporary.write_text(text))
-
-
-def targets(model: Ensemble, data: dict[str, np.ndarray]) -> np.ndarray:
-    """What the networks are to predict, before normalisation: change of the observation, then reward; (N, D) float64.
-
-    Changes of angles are wrapped to [-pi, pi].
-    """
-    change = difference(data["next_observation"], data["observation"], model.task.observation)
-    return np.concatenate([change, data["reward"][:, None]], 1)
-
-
-def fit_normalisers(model: Ensemble, data: dict[str, np.ndarray]) -> None:
-    """Means and standard deviations of inputs and targets; dimensions that do not vary are scaled by zero."""
-    inputs = np.concatenate([data["observation"], data["action"]], 1).astype(np.float64)
-    outputs = targets(model, data)
-    scale_in, scale_out = _scale(inputs), _scale(outputs)
-    inverse = np.divide(1.0, scale_in, out=np.zeros_like(scale_in), where=scale_in > 0)
-    for buffer, value in (
-        (model.input_mean, inputs.mean(0)),
-        (model.input_scale, inverse),
-        (model.target_mean, outputs.mean(0)),
-        (model.target_scale, scale_out),
-    ):
-        buffer.copy_(torch.from_numpy(value))
-
-
-def _scale(values: np.ndarray) -> np.ndarray:
-    """Standard deviation of every column of (N, D), zero for those that are constant but for rounding."""
-    std = values.std(0)
-    return np.where(std > np.maximum(FLAT * np.abs(values).max(0), 1e-12), std, 0.0)
 
 
 def _entropy(*labels: int) -> int:
