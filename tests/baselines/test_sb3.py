@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import wmbench  # noqa: F401
+from wmbench.collecting import collect
 from wmbench.errors import MissingExtraError, WmbenchError
+from wmbench.training import train
 
 pytest.importorskip("stable_baselines3")
 
@@ -24,6 +26,15 @@ from wmbench_baselines.sb3 import TwinVecEnv, rows_of
 HOPPER, CARTPOLE = "wmbench/Gym-Hopper-v0", "wmbench/DMC-CartpoleSwingup-v0"
 LEARNED = {"simulator": "oracle", "init": "true"}
 """A learned twin that needs no training and no checkpoint."""
+
+
+@pytest.fixture(scope="module")
+def linear(tmp_path_factory):
+    """Arguments of a learned twin with weights, heads and a bank of starts of its own."""
+    folder = tmp_path_factory.mktemp("linear")
+    dataset = collect(HOPPER, out=folder / "data", policy="random", episodes=30)
+    train("linear", HOPPER, dataset, folder / "linear", progress=False)
+    return {"simulator": str(folder / "linear")}
 
 
 def actions_of(env, steps):
@@ -59,6 +70,24 @@ def test_batched_equals_single_true_environments(task, steps, endings, kwargs):
                 assert batched.reset_infos[row]["episode_seed"] == single.reset_infos[row]["episode_seed"]
     assert ended >= endings
     assert cut == (3 if task == CARTPOLE else 0)
+    batched.close()
+    single.close()
+
+
+def test_batched_equals_single_learned_environments(linear):
+    batched, single = TwinVecEnv(HOPPER, 3, **linear), DummyVecEnv([lambda: gym.make(HOPPER, **linear)] * 3)
+    for env in (batched, single):
+        env.seed(5)
+    assert np.array_equal(batched.reset(), single.reset())
+    ended = 0
+    for action in actions_of(single, 300):
+        ours, theirs = batched.step(action), single.step(action)
+        for a, b in zip(ours[:3], theirs[:3], strict=True):
+            assert np.array_equal(a, b)
+        for row in np.flatnonzero(ours[2]):
+            ended += 1
+            assert np.array_equal(ours[3][row]["terminal_observation"], theirs[3][row]["terminal_observation"])
+    assert ended > 3
     batched.close()
     single.close()
 
@@ -136,9 +165,9 @@ def test_it_trains_through_plain_make(algorithm, kwargs):
     env.close()
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
-def test_it_trains_on_the_batched_twin(algorithm):
-    env = TwinVecEnv("Gym-Hopper", 4, **LEARNED)
+@pytest.mark.parametrize(("algorithm", "model_of"), [("ppo", "oracle"), ("sac", "oracle"), ("ppo", "linear")])
+def test_it_trains_on_the_batched_twin(algorithm, model_of, linear):
+    env = TwinVecEnv("Gym-Hopper", 4, **(LEARNED if model_of == "oracle" else linear))
     model = learner(algorithm, env)
     model.learn(400)
     assert model.num_timesteps >= 400
