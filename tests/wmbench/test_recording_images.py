@@ -8,14 +8,15 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from wmbench.collecting import collect
 from wmbench.episodes import Dataset, DatasetWriter
-from wmbench.errors import CheckpointError, DatasetError
+from wmbench.errors import CheckpointError, DatasetError, MissingExtraError, RenderError
 from wmbench.protocols import Prediction
 from wmbench.recording import Recording
 from wmbench.recording.images import BASELINE, record_images
 from wmbench.recording.pretrained import Lpips, VideoNetwork
+from wmbench.registry import world_models
 
-pytest.importorskip("torchmetrics")
 CUT = {"horizon": 4, "windows": 6, "size": 32}
 
 
@@ -106,6 +107,9 @@ def test_states_are_drawn_alike_and_copying_equals_the_baseline(dataset):
     found, base = results(recording, "copier"), results(recording, BASELINE)
     assert found["psnr"].value == base["psnr"].value < 100
     assert "lpips=PATH" in found["lpips"].reason
+    alone = record_images({BASELINE: Copier(dataset.task)}, dataset, **CUT)
+    assert alone.arrays["subject"].tolist() == [BASELINE]
+    assert alone.arrays["role"].tolist() == ["model"]
 
 
 def test_what_is_not_finite_is_not_drawn_and_counts_as_worst(dataset):
@@ -144,6 +148,19 @@ def test_decoded_pixels_against_stored_pictures(tmp_path, toy_card, toy_episode,
         record_images({"pixels": Copier(dataset.task, pixels=24)}, dataset, **CUT)
 
 
+def test_the_true_simulator_draws_what_it_predicts(tmp_path, monkeypatch):
+    monkeypatch.undo()  # no toy camera
+    dataset = collect("DMC-CartpoleSwingup", episodes=10, out=tmp_path / "cartpole")
+    oracle = world_models.load("oracle").for_task(dataset.task)
+    try:
+        recording = record_images({"oracle": oracle}, dataset, horizon=3, windows=2, size=24)
+    except RenderError as error:
+        pytest.skip(str(error))
+    assert recording.arrays["truth"].std() > 1
+    assert results(recording, "oracle")["psnr"].value == 100.0
+    assert results(recording, BASELINE)["psnr"].value < 100.0
+
+
 def test_models_of_two_kinds_are_recorded_apart(dataset):
     plain, small, large = (Copier(dataset.task, pixels=p) for p in (None, 16, 24))
     with pytest.raises(DatasetError, match="decode pixels and"):
@@ -166,7 +183,7 @@ def weights(tmp_path):
 
 
 def test_lpips_equals_torchmetrics_on_the_same_weights(weights, monkeypatch):
-    from torchmetrics.functional.image import lpips as theirs
+    theirs = pytest.importorskip("torchmetrics.functional.image.lpips")
 
     ours = Lpips(weights)
     monkeypatch.setattr(theirs, "_get_tv_model_features", lambda net, pretrained: ours._layers)
@@ -200,6 +217,7 @@ def scripted(path, flat=False):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_lpips_and_video_features_of_a_recording(dataset, weights, tmp_path):
+    pytest.importorskip("torchmetrics")
     video = scripted(tmp_path / "video.pt")
     recording = record_images({"copier": Copier(dataset.task)}, dataset, lpips=weights, fvd=video, **CUT)
     a = recording.arrays
@@ -215,7 +233,12 @@ def test_lpips_and_video_features_of_a_recording(dataset, weights, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_weights_are_files_of_the_right_kind_or_a_sentence(weights, tmp_path):
+def test_weights_are_files_of_the_right_kind_or_a_sentence(weights, tmp_path, monkeypatch):
+    with monkeypatch.context() as absent:
+        absent.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(MissingExtraError, match=r"wmbench\[images\]"):
+            Lpips(weights)
+    pytest.importorskip("torchmetrics")
     with pytest.raises(CheckpointError, match="downloads nothing"):
         Lpips(tmp_path / "absent")
     torch.save({}, tmp_path / "pickle.pth")

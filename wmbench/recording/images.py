@@ -84,7 +84,10 @@ def record_images(
     truth = seen[:, 1:]
     still = np.repeat(seen[:, :1], horizon, axis=1)
     still[~cut.valid] = 0
-    prediction = np.stack([*(p for p, _ in pictures), still])
+    subjects, roles = [*models], ["model"] * len(models)
+    if BASELINE not in models:
+        subjects, roles, pictures = [*subjects, BASELINE], [*roles, "baseline"], [*pictures, (still, cut.valid)]
+    prediction = np.stack([p for p, _ in pictures])
     frames = np.zeros((len(prediction), *cut.valid.shape))
     complete = cut.valid.all(1)
     features = [np.zeros((int(complete.sum()), 0)) for _ in range(len(prediction) + 1)]
@@ -94,14 +97,14 @@ def record_images(
     if network is not None and complete.any():
         features = [network(each[complete]) for each in (truth, *prediction)]
     arrays = {
-        "subject": np.array([*models, BASELINE]),
-        "role": np.array(["model"] * len(models) + ["baseline"]),
+        "subject": np.array(subjects),
+        "role": np.array(roles),
         "truth": truth,
         "valid": cut.valid,
         "episode": cut.episode,
         "step": cut.step,
         "prediction": prediction,
-        "drawn": np.stack([*(d for _, d in pictures), cut.valid]),
+        "drawn": np.stack([d for _, d in pictures]),
         "has_lpips": np.array(perceptual is not None),
         "lpips_frame": frames,
         "true_feature": features[0],
