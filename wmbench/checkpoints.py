@@ -75,9 +75,12 @@ def save(
     folder = Path(folder)
     weights = model.state_dict()
     _refuse_nonfinite(weights, folder / WEIGHTS)
-    folder.mkdir(parents=True, exist_ok=True)
     if bank is not None:
         _refuse_nonfinite(bank, folder / BANK)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in (CONFIG, BANK):  # without a config a folder is no checkpoint: it goes first and comes last
+        (folder / old).unlink(missing_ok=True)
+    if bank is not None:
         save_tensors(folder / BANK, bank)
     save_tensors(folder / WEIGHTS, weights)
     write_json(
@@ -111,14 +114,18 @@ def read_config(folder: Path | str) -> dict[str, Any]:
         data = json.loads(path.read_text())
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist: not a checkpoint folder") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of the JSON, or of its bytes
         raise CheckpointError(f"{path} is not JSON: {error}") from error
-    found = data.get("format") if isinstance(data, dict) else data
-    if found != FORMAT:
-        raise CheckpointError(f"{path}: format {found!r}, this version reads {FORMAT}")
-    for key in ("kind", "name", "config", "card", "task", "task_digest"):
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path}: an object is expected, got {type(data).__name__}")
+    if data.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: format {data.get('format')!r}, this version reads {FORMAT}")
+    kinds = {"config": dict, "card": dict, "provenance": dict}
+    for key in ("kind", "name", "config", "card", "task", "task_digest", "provenance"):
         if key not in data:
             raise CheckpointError(f"{path}: the field {key!r} is missing")
+        if not isinstance(data[key], kinds.get(key, str)):
+            raise CheckpointError(f"{path}: the field {key!r} must be a {kinds.get(key, str).__name__}")
     if data["kind"] not in KINDS:
         raise CheckpointError(f"{path}: unknown kind {data['kind']!r}, expected one of {sorted(KINDS)}")
     return data
