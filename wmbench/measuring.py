@@ -13,9 +13,12 @@ from wmbench.protocols import Policy, WorldModel
 from wmbench.recording import Recording
 from wmbench.recording.counterfactual import record_counterfactuals
 from wmbench.recording.drift import record_drift
+from wmbench.recording.heads import record_heads
+from wmbench.recording.images import record_images
 from wmbench.recording.latency import record_latency
 from wmbench.recording.one_step import record_one_step
 from wmbench.recording.success import join
+from wmbench.recording.uncertainty import record_uncertainty
 from wmbench.registration import task_card
 
 
@@ -115,6 +118,88 @@ def measure_counterfactual(
         DatasetError: A model of another task, an empty split, or no simulator states.
     """
     return _measured(record_counterfactuals(models, dataset, starts=starts, steps=steps, seed=seed, **options))
+
+
+def measure_heads(
+    models: Mapping[str, WorldModel],
+    dataset: Dataset,
+    *,
+    limit: int = 4000,
+    horizon: int = 50,
+    windows: int = 200,
+    seed: int = 0,
+    **options: Any,
+) -> Measured:
+    """Reward, success and termination heads on the test split, with the train split's marginal beside the models.
+
+    Args:
+        models: Name to model.
+        dataset: Of the models' task.
+        limit: At most this many single steps.
+        horizon: Steps of an open-loop window.
+        windows: How many.
+        seed: Of their choice and of the models' keys.
+        **options: See :func:`wmbench.recording.heads.record_heads`.
+
+    Raises:
+        DatasetError: A model of another task, or an empty split.
+    """
+    return _measured(record_heads(models, dataset, limit=limit, horizon=horizon, windows=windows, seed=seed, **options))
+
+
+def measure_uncertainty(
+    models: Mapping[str, WorldModel],
+    dataset: Dataset,
+    *,
+    horizon: int = 20,
+    windows: int = 400,
+    seed: int = 0,
+    **options: Any,
+) -> Measured:
+    """What the models know of their own errors on the test split, with four trivial signals beside theirs.
+
+    Args:
+        models: Name to model.
+        dataset: Of the models' task.
+        horizon: Steps of an open-loop window.
+        windows: How many.
+        seed: Of their choice, of the models' keys and of the noise off the data.
+        **options: See :func:`wmbench.recording.uncertainty.record_uncertainty`.
+
+    Raises:
+        DatasetError: A model of another task, or an empty split.
+        MissingHeadError: A model does not give a signal that its card names.
+    """
+    return _measured(record_uncertainty(models, dataset, horizon=horizon, windows=windows, seed=seed, **options))
+
+
+def measure_images(
+    models: Mapping[str, WorldModel],
+    dataset: Dataset,
+    *,
+    horizon: int = 20,
+    windows: int = 16,
+    size: int = 64,
+    seed: int = 0,
+    **options: Any,
+) -> Measured:
+    """Predicted pictures beside true ones; for looking at, never for ranking.
+
+    Args:
+        models: Name to model.
+        dataset: Of the models' task.
+        horizon: Steps of an open-loop window.
+        windows: How many.
+        size: Height and width of pictures of states.
+        seed: Of the choice of windows and of the models' keys.
+        **options: See :func:`wmbench.recording.images.record_images`.
+
+    Raises:
+        DatasetError: A model of another task, an empty split, or nothing to draw.
+        CheckpointError: Weights that are absent or of another kind.
+        RenderError: No graphics backend works here, or the task's card has no pose.
+    """
+    return _measured(record_images(models, dataset, horizon=horizon, windows=windows, size=size, seed=seed, **options))
 
 
 def measure_success(evaluations: Mapping[str, Any]) -> Measured:

@@ -8,6 +8,7 @@ import torch
 
 from wmbench.episodes import Dataset, DatasetWriter
 from wmbench.errors import DatasetError
+from wmbench.measuring import measure_heads
 from wmbench.protocols import Prediction
 from wmbench.recording import Recording
 from wmbench.recording.heads import MARGINAL, record_heads
@@ -115,3 +116,7 @@ def test_a_model_of_another_task_is_refused(dataset, toy_card):
     other = Known(SimpleNamespace(id="wmbench/Toy-Other-v0"), {})
     with pytest.raises(DatasetError, match="Toy-Other"):
         record_heads({"other": other}, dataset)
+
+
+def test_in_one_call(dataset):
+    assert measure_heads({}, dataset, horizon=10, windows=30).find("reward-r2", MARGINAL).value is not None

@@ -11,6 +11,7 @@ from torch import nn
 from wmbench.collecting import collect
 from wmbench.episodes import Dataset, DatasetWriter
 from wmbench.errors import CheckpointError, DatasetError, MissingExtraError, RenderError
+from wmbench.measuring import measure_images
 from wmbench.protocols import Prediction
 from wmbench.recording import Recording
 from wmbench.recording.images import BASELINE, record_images
@@ -271,3 +272,7 @@ def test_without_complete_windows_there_are_no_features(tmp_path, toy_card, toy_
     recording = record_images({}, short, fvd=None, **CUT)
     assert recording.arrays["true_feature"].shape == (0, 0)
     assert "fvd=PATH" in results(recording, BASELINE)["fvd"].reason
+
+
+def test_in_one_call(dataset):
+    assert measure_images({}, dataset, **CUT).find("psnr", BASELINE).value is not None

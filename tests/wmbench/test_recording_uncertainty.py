@@ -9,6 +9,7 @@ import torch
 from wmbench.episodes import Dataset, DatasetWriter
 from wmbench.errors import DatasetError, MissingHeadError
 from wmbench.keys import normal
+from wmbench.measuring import measure_uncertainty
 from wmbench.protocols import Prediction
 from wmbench.recording import Recording
 from wmbench.recording.trivial import Trivial
@@ -177,3 +178,7 @@ def test_a_promised_signal_that_is_not_given_and_a_model_of_another_task(dataset
         record_uncertainty({"toy": Toy(dataset.task, signals=("u",), given=("v",))}, dataset, **CUT)
     with pytest.raises(DatasetError, match="Toy-Other"):
         record_uncertainty({"toy": Toy(SimpleNamespace(id="wmbench/Toy-Other-v0"))}, dataset, **CUT)
+
+
+def test_in_one_call(dataset):
+    assert measure_uncertainty({}, dataset, **CUT).find("ece", MARGINAL).value is not None
