@@ -212,15 +212,17 @@ class Imagination:
         return Outcome(observation, reward, terminated, truncated, success, diverged, uncertainty, ended, any_ended)
 
     def close(self) -> None:
-        """Free simulators that starts were drawn from."""
+        """Free the simulators that starts were drawn from, and what the model holds, if it has a ``close``."""
         self._starts.close()
+        if hasattr(self.model, "close"):
+            self.model.close()
 
     def _finite_rows(self, observation: Any, reward: Any, *probabilities: Any) -> Any:
         """(n,) bool, rows with a finite prediction; None if all are, which one sum over everything can tell."""
         given = [p for p in probabilities if p is not None]
         with np.errstate(over="ignore", invalid="ignore"):
             total = observation.sum() + abs(reward).sum() + sum(p.sum() for p in given)
-            if -LARGEST < total < LARGEST:
+            if abs(total) < LARGEST:  # False for NaN
                 return None
         xp = self._arrays.xp
         finite = xp.isfinite(observation).all(-1) & (abs(reward) <= LARGEST)  # NaN compares as False

@@ -16,7 +16,7 @@ class RowStreams:
     def __init__(self, num_envs: int, task_id: str) -> None:
         """Streams that are not seeded yet."""
         self._task_id = task_id
-        self._seeds: np.ndarray = np.full(num_envs, -1, dtype=np.int64)
+        self._seeds: list[int | None] = [None] * num_envs
         self._streams: list[np.random.Generator | None] = [None] * num_envs
 
     def episode_seeds(self, seed: Any, rows: np.ndarray) -> np.ndarray:
@@ -50,15 +50,18 @@ class RowStreams:
         """The stream of one row."""
         found = self._streams[row]
         if found is None:
-            seed = int(self._seeds[row])
-            found, _ = seeding.np_random(None if seed < 0 else seed)
+            found, self._seeds[row] = seeding.np_random(self._seeds[row])
             self._streams[row] = found
         return found
 
+    def seed(self, row: int) -> int:
+        """The seed that the stream of one row was made with."""
+        self.stream(row)
+        return self._seeds[row]  # type: ignore[return-value]
+
     def _restart(self, rows: np.ndarray, seeds: np.ndarray) -> None:
-        self._seeds[rows] = seeds
         if len(rows) == len(self._streams):
-            self._streams = [None] * len(rows)
+            self._seeds, self._streams = seeds.tolist(), [None] * len(rows)
         else:
-            for row in rows.tolist():
-                self._streams[row] = None
+            for row, seed in zip(rows.tolist(), seeds.tolist(), strict=True):
+                self._seeds[row], self._streams[row] = seed, None

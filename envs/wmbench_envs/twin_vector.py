@@ -86,6 +86,11 @@ class LearnedVectorEnv(VectorEnv[Any, Any, Any]):
         """The rows' random streams."""
         return tuple(self._streams.stream(row) for row in range(self.num_envs))
 
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The seeds that the rows' streams were made with."""
+        return tuple(self._streams.seed(row) for row in range(self.num_envs))
+
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
