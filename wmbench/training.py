@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +15,13 @@ from wmbench.banks import make_bank
 from wmbench.cards import TaskCard
 from wmbench.episodes import Dataset
 from wmbench.errors import CheckpointError, DatasetError, NotRegisteredError, WmbenchError
+from wmbench.provenance import versions
 from wmbench.registration import task_card
 
 WORK = "training"
-"""Subfolder for what an unfinished training leaves, and its ``log.jsonl``."""
+"""Subfolder for what an unfinished training leaves, and its log."""
+LOG = "log.jsonl"
+"""One JSON object per epoch."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +102,23 @@ def train(
         return Trained(folder, checkpoints.load(folder, kind=kind, task=card, device=device), kept=True)
     model = cls.fit(settings, data, folder=folder / WORK, seed=seed, device=device, progress=progress)
     bank = make_bank(data, bank_size, seed) if kind == "world_model" else None
-    checkpoints.save(model, folder, kind=kind, name=name, bank=bank, provenance=identity)
+    made = identity | {
+        "command": f"wmbench train {name} --task {card.name} --dataset {data.folder.name} --seed {seed}",
+        "episodes": data.manifest["counts"],
+        "outcome": _last_line(folder / WORK / LOG),
+        "versions": versions(),
+    }
+    checkpoints.save(model, folder, kind=kind, name=name, bank=bank, provenance=made)
     for leftover in (folder / WORK).iterdir() if (folder / WORK).exists() else ():
-        if leftover.name != "log.jsonl":
+        if leftover.name != LOG:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     return Trained(folder, model, kept=False)
+
+
+def _last_line(log: Path) -> dict[str, Any] | None:
+    """The last epoch of a log, None if there is none."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return json.loads(lines[-1]) if lines else None
 
 
 def trainable(name: str) -> tuple[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from wmbench.errors import WmbenchError
+from wmbench.errors import WmbenchError, require
+from wmbench.registration import task_card
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Options:
 
 def main(words: list[str]) -> None:
     """Train a world model or policy on a dataset; interrupted, the same command goes on."""
-    from wmbench.training import WORK, settle, train, trainable
+    from wmbench.training import LOG, WORK, settle, train, trainable
 
     console = Console()
     if not words or words[0].startswith("-"):
@@ -48,19 +49,14 @@ def main(words: list[str]) -> None:
         raise WmbenchError("the first word must be what to train, for example: wmbench train ensemble --task ...")
     name, rest = words[0], words[1:]
     _, cls = trainable(name)
-    base = settle(cls, None, _peek(rest, "--preset"), {})
-    both: Any = tyro.conf.OmitArgPrefixes[tuple[Options, cls.Config]]  # type: ignore[misc, name-defined]
-    options, config = tyro.cli(
-        both,
-        prog=f"wmbench train {name}",
-        description=f"Train {name} on a dataset.",
-        args=rest,
-        default=(Options(task=tyro.MISSING, dataset=tyro.MISSING), base),
-    )
-    out = options.out or Path("checkpoints") / f"{name}-{options.task}"
-    done = train(name, options.task, options.dataset, out, config=config, seed=options.seed, device=options.device)
-    if options.tensorboard:
-        _tensorboard(out / WORK / "log.jsonl", out / WORK)
+    asked = _parse(name, cls.Config, settle(cls, None, _peek(rest, "--preset"), {}), rest)
+    if asked.tensorboard:
+        require("tensorboard", "tensorboard")
+    card = task_card(asked.task)
+    out = asked.out or Path("checkpoints") / f"{name}-{card.name}"
+    done = train(name, card, asked.dataset, out, config=asked.settings, seed=asked.seed, device=asked.device)
+    if asked.tensorboard:
+        _tensorboard(out / WORK / LOG, out / WORK)
     word = "already trained" if done.kept else "trained"
     console.print(f"{word}: {done.folder}", highlight=False, soft_wrap=True)
     if dataclasses.is_dataclass(done.model.config):
@@ -74,6 +70,15 @@ def main(words: list[str]) -> None:
 
 
 main.takes_argv = True  # type: ignore[attr-defined]
+
+
+def _parse(name: str, config: type, base: Any, words: list[str]) -> Any:
+    """The options with a further field ``settings``, whose own fields are flags beside the others."""
+    fields = [("settings", config, dataclasses.field(default=base))]
+    options = dataclasses.make_dataclass("Options", fields, bases=(Options,), frozen=True)
+    flat: Any = tyro.conf.OmitArgPrefixes
+    about = f"Train {name} on a dataset; interrupted, the same command goes on."
+    return tyro.cli(flat[options], prog=f"wmbench train {name}", description=about, args=words)
 
 
 def _peek(words: list[str], flag: str) -> str | None:
@@ -100,13 +105,11 @@ def _tensorboard(log: Path, folder: Path) -> None:
     """Repeat the JSONL log's numbers for TensorBoard."""
     import json
 
-    from wmbench.errors import require
-
-    require("tensorboard", "tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder)) as writer:
         for step, line in enumerate(log.read_text().splitlines()):
             for key, value in json.loads(line).items():
-                if isinstance(value, (int, float)):
-                    writer.add_scalar(key, value, step)
+                for i, number in enumerate(value) if isinstance(value, list) else [(None, value)]:
+                    if isinstance(number, (int, float)):
+                        writer.add_scalar(key if i is None else f"{key}/{i}", number, step)

@@ -25,7 +25,7 @@ class EnsembleConfig:
         learning_rate: Of Adam, at the start.
         schedule: ``"constant"``, or ``"cosine"``: to zero over ``max_updates``.
         batch_size: Transitions per member and update.
-        max_updates: Gradient steps after which training ends at the latest, at the end of an epoch.
+        max_updates: Gradient steps after which training ends at the latest.
         patience: Epochs without improvement of any member after which it ends earlier.
         improvement: Relative decrease of a member's hold-out loss that counts as an improvement for ``patience``.
         bootstrap: Whether every member has its own resample of the train split.
