@@ -56,7 +56,7 @@ class Outcome:
 
     Attributes:
         observation: (n, O) float32, not yet copied for the caller.
-        reward: (n,) float64.
+        reward: (n,) float64, inside the card's ``reward_range``.
         terminated: (n,) bool.
         truncated: (n,) bool.
         success: (n,) bool.
@@ -193,6 +193,8 @@ class Imagination:
             truncated = truncated | ~finite
         if self._bounds is not None:
             observation = xp.minimum(xp.maximum(observation, self._bounds[0]), self._bounds[1])
+        if self.task.reward_range != (None, None):
+            reward = reward.clip(*self.task.reward_range)  # what the card knows, the twin obeys
         returns = (self._returns if rows is None else self._returns[rows]) + reward
         ended = terminated | truncated
         with np.errstate(over="ignore"):  # an observation may be finite and its square not

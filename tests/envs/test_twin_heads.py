@@ -219,6 +219,17 @@ def test_predictions_stay_inside_the_observation_bounds_of_the_card(array):
     assert observation[:, 0].tolist() == [-1.0, -0.5, 0.5, 3.0] and observation[:, 1].tolist() == [-1.0, -0.5, 0.5, 1.0]
 
 
+@pytest.mark.parametrize("array", ["numpy", "torch"])
+@pytest.mark.parametrize(("limits", "expected"), [((0.0, 1.0), 1.0), ((None, -2.0), -2.0), ((None, None), 7.0)])
+def test_rewards_stay_inside_the_range_of_the_card(limits, expected, array):
+    task = dataclasses.replace(wmbench.task_card(CARTPOLE), reward_range=limits)
+    model = Toy(card(), reward=lambda n, state: torch.full((n,), 7.0, dtype=torch.float64))
+    one = core(task, model, array=array)
+    one.begin(np.arange(4))
+    outcome = one.advance(torch.zeros(4, 1))
+    assert [float(r) for r in outcome.reward] == [expected] * 4
+
+
 def test_a_bank_carries_every_field_to_the_model():
     task = wmbench.task_card(CARTPOLE)
     n, o, a = 6, 5, 1
