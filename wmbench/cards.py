@@ -16,6 +16,9 @@ from wmbench.errors import CardError
 if TYPE_CHECKING:
     import numpy as np
 
+DESCRIPTION = frozenset({"tags", "license", "citation", "pose"})
+"""Fields of a task card that change nothing about what is simulated, recorded or scored."""
+
 ID_PATTERN = re.compile(r"^wmbench/(Gym|DMC|MS|[A-Z]\w*)-[A-Z][A-Za-z0-9]*-v\d+$")
 
 
@@ -238,9 +241,15 @@ class TaskCard:
         except (TypeError, KeyError) as error:
             raise CardError(f"not a task card: {error}") from error
 
+    def behaviour(self) -> dict[str, Any]:
+        """The fields that decide what the task is, as plain data; what merely describes or draws it is left out."""
+        data = {key: value for key, value in self.to_json().items() if key not in DESCRIPTION}
+        del data["success"]["source"]
+        return data
+
     def digest(self) -> str:
-        """SHA-256 of the card's canonical JSON: two tasks agree if and only if their digests do."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        """SHA-256 of :meth:`behaviour` in canonical form: two tasks agree if and only if their digests do."""
+        text = json.dumps(self.behaviour(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -67,6 +67,7 @@ def test_every_card_survives_json_with_the_same_digest() -> None:
         assert again == one
         assert again.digest() == one.digest()
         assert dataclasses.replace(one, horizon=one.horizon + 1).digest() != one.digest()
+        assert dataclasses.replace(one, tags=("other",), citation="moved").digest() == one.digest()
 
 
 def test_a_card_with_a_missing_or_unknown_field_is_refused() -> None:

@@ -16,9 +16,6 @@ from wmbench.episodes.windows import WindowSampler
 from wmbench.errors import CardError, DatasetError, NotRegisteredError
 from wmbench.registration import task_card
 
-WORDS = {"tags", "license", "citation", "pose"}
-"""Fields of a card that do not change what was recorded."""
-
 
 class Dataset:
     """A folder of recorded episodes. Opening maps the files and checks their sizes and shapes; it copies nothing.
@@ -224,8 +221,8 @@ class Dataset:
                 return own
         if wanted.id != own.id:
             raise DatasetError(f"{path}: recorded on {own.id}, wanted for {wanted.id}: choose another folder")
-        mine, theirs = own.to_json(), wanted.to_json()
-        if changed := sorted(key for key in mine if key not in WORDS and mine[key] != theirs[key]):
+        mine, theirs = own.behaviour(), wanted.behaviour()
+        if changed := sorted(key for key in mine if mine[key] != theirs[key]):
             raise DatasetError(
                 f"{path}: the card of {own.id} has changed since the recording ({', '.join(changed)}): "
                 "collect the dataset again, or install the version of wmbench that made it"
