@@ -45,9 +45,12 @@ def test_jackknife_of_a_mean_is_its_standard_error():
 def test_proportion_limits():
     ones = np.ones(20)
     p = proportion_interval(np.arange(20) % 2, ones)
+    drawn = bootstrap(lambda w: w @ (np.arange(20) % 2) / w.sum(1), 20, bounds=(0.0, 1.0))
     n, t = 20 / (20 / 19), special.stdtrit(19, 0.975)  # the jackknife divides by n - 1: a design effect of 20 / 19
     half = t / (1 + t * t / n) * np.sqrt(0.25 / n + t * t / (4 * n * n))
-    assert p == pytest.approx((0.5 - half, 0.5 + half), rel=1e-12)
+    assert p == pytest.approx((min(0.5 - half, drawn.low), max(0.5 + half, drawn.high)), rel=1e-12)
+    none = proportion_interval(0 * ones, ones)
+    assert none == pytest.approx((0.0, t * t / 20 / (1 + t * t / 20)), rel=1e-12)
     assert proportion_interval(0 * ones, 5 * ones).low == 0.0
     assert proportion_interval(5 * ones, 5 * ones).high == 1.0
     # a thousand items of one episode say no more than that episode
@@ -63,14 +66,14 @@ def test_proportion_limits():
 def test_proportion_covers(rate):
     shares = []
     for clusters, items in SIZES:
-        for shared in (0.0, 0.4):
+        for shared in (0.0, 0.5):
 
-            def interval(rng, _, c=clusters, n=items, s=shared):
+            def interval(rng, trial, c=clusters, n=items, s=shared):
                 z, cluster = noise(rng, c, n, s)
-                hit = z < special.ndtri(rate)
-                return proportion_interval(np.bincount(cluster, hit, minlength=c), np.full(c, n))
+                inside = np.bincount(cluster, z < special.ndtri(rate), minlength=c)
+                return proportion_interval(inside, np.full(c, n), resamples=200, seed=trial)
 
-            shares.append(covered(300, rate, interval))
+            shares.append(covered(200, rate, interval))
     assert np.mean(shares) >= 0.94
     assert min(shares) >= 0.90
 
@@ -107,11 +110,36 @@ def test_auroc_limits():
 
 def test_logit_limits_and_transformation():
     x = np.linspace(0.2, 0.4, 12)
-    interval = logit_interval(lambda w: w @ x / w.sum(1), 12)
+
+    def mean(w):
+        return w @ x / w.sum(1)
+
     t = special.stdtrit(11, 0.975) * stats.sem(x) / (0.3 * 0.7)
-    assert interval == pytest.approx(special.expit(special.logit(0.3) + np.array([-t, t])), rel=1e-9)
+    low, high = special.expit(special.logit(0.3) + np.array([-t, t]))
+    drawn = bootstrap(mean, 12)
+    assert logit_interval(mean, 12) == pytest.approx((min(low, drawn.low), max(high, drawn.high)), rel=1e-9)
     assert logit_interval(lambda w: 0.0 * w[:, 0], 12) is None
     assert logit_interval(lambda w: w[:, 0], 1) is None
+
+
+@pytest.mark.parametrize("name", ["aurc", "augrc"])
+def test_risk_areas_cover(name):
+    # a score that correlates with the error, of which a tenth counts
+    truth = {"aurc": 0.0203, "augrc": 0.0163}[name]  # of 400,000 independent items
+    shares = []
+    for clusters, items in SIZES:
+        for shared in (0.0, 0.4):
+
+            def interval(rng, trial, c=clusters, n=items, s=shared):
+                z, cluster = noise(rng, c, n, s)
+                u = (z + noise(rng, c, n, s)[0]) / np.sqrt(2)
+                ranking, loss = Ranking(u, cluster), (z > special.ndtri(0.9)).astype(float)
+                area = getattr(ranking, name)
+                return logit_interval(lambda w: area(loss, w), c, resamples=200, seed=trial)
+
+            shares.append(covered(150, truth, interval))
+    assert np.mean(shares) >= 0.94
+    assert min(shares) >= 0.90
 
 
 @pytest.mark.parametrize("sigma", [0.8, 1.0, 1.2])

@@ -30,17 +30,27 @@ def jackknife(statistic: Statistic, clusters: int) -> tuple[float, float]:
     return value, math.sqrt((clusters - 1) / clusters * float(((left_out - left_out.mean()) ** 2).sum()))
 
 
-def proportion_interval(successes: np.ndarray, counts: np.ndarray, level: float = 0.95) -> Interval | None:
-    """Wilson's interval for a proportion of clustered items, by their effective number.
+def proportion_interval(
+    successes: np.ndarray,
+    counts: np.ndarray,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval | None:
+    """Interval of a proportion of clustered items: Wilson's by their effective number, and the bootstrap over clusters.
 
-    The number of items is divided by the design effect (jackknife variance over binomial variance, at least 1; Kish
-    1965), and the normal quantile becomes Student's with C - 1 degrees. If all items agree nothing can be seen of the
-    spread, and only clusters count as independent.
+    The wider of the two at each end: near 0 and 1 the bootstrap shrinks to nothing, and where a few clusters hold most
+    of the failures Wilson's is too short. For Wilson's, the number of items is divided by the design effect (jackknife
+    variance over binomial variance, at least 1; Kish 1965), and the normal quantile becomes Student's with C - 1
+    degrees. If all items agree nothing can be seen of the spread, and only clusters count as independent.
 
     Args:
         successes: (C,) successes in each cluster.
         counts: (C,) items in each cluster; clusters without items do not count.
         level: Confidence level in (0, 1).
+        resamples: R of the bootstrap.
+        seed: Seed of the resampling.
 
     Returns:
         The interval, inside [0, 1]; None with fewer than two clusters.
@@ -48,15 +58,20 @@ def proportion_interval(successes: np.ndarray, counts: np.ndarray, level: float 
     used = np.asarray(counts) > 0
     hits, items = np.asarray(successes, dtype=np.float64)[used], np.asarray(counts, dtype=np.float64)[used]
     clusters = len(items)
-    if clusters < 2:
+
+    def share(w: np.ndarray) -> np.ndarray:
+        return (w @ hits) / (w @ items)
+
+    drawn = bootstrap(share, clusters, level=level, resamples=resamples, seed=seed, bounds=(0.0, 1.0))
+    if drawn is None:
         return None
-    p, error = jackknife(lambda w: (w @ hits) / (w @ items), clusters)
-    n = items.sum()
+    p, error = jackknife(share, clusters)
+    n, t = items.sum(), _student(clusters, level)
     n = clusters if p in (0.0, 1.0) else n / max(1.0, error**2 / (p * (1 - p) / n))
-    t = _student(clusters, level)
     centre = (p + t * t / (2 * n)) / (1 + t * t / n)
     half = t / (1 + t * t / n) * math.sqrt(p * (1 - p) / n + t * t / (4 * n * n))
-    return Interval(0.0 if p == 0.0 else max(0.0, centre - half), 1.0 if p == 1.0 else min(1.0, centre + half))
+    low, high = (0.0 if p == 0.0 else centre - half), (1.0 if p == 1.0 else centre + half)
+    return Interval(max(0.0, min(low, drawn.low)), min(1.0, max(high, drawn.high)))
 
 
 def auroc_interval(ranking: Ranking, positive: np.ndarray, level: float = 0.95) -> Interval | None:
@@ -100,25 +115,37 @@ def auroc_interval(ranking: Ranking, positive: np.ndarray, level: float = 0.95) 
     return Interval(end(-1, 0.0) if area > 0 else 0.0, end(1, 1.0) if area < 1 else 1.0)
 
 
-def logit_interval(statistic: Statistic, clusters: int, level: float = 0.95) -> Interval | None:
-    """Jackknife interval on the logit scale with Student's quantile, for smooth statistics inside (0, 1).
+def logit_interval(
+    statistic: Statistic,
+    clusters: int,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval | None:
+    """Interval of a smooth statistic inside (0, 1): the jackknife's on the logit scale, and the bootstrap's.
+
+    The wider of the two at each end; the first has Student's quantile.
 
     Args:
         statistic: (R, C) weights to (R,) values.
         clusters: C.
         level: Confidence level in (0, 1).
+        resamples: R of the bootstrap.
+        seed: Seed of the resampling.
 
     Returns:
         The interval; None with fewer than two clusters, or where the estimate is exactly 0 or 1.
     """
-    if clusters < 2:
+    drawn = bootstrap(statistic, clusters, level=level, resamples=resamples, seed=seed, bounds=(0.0, 1.0))
+    if drawn is None:
         return None
     value, error = jackknife(statistic, clusters)
     if not 0 < value < 1:
         return None
-    half = _student(clusters, level) * error / (value * (1 - value))
-    centre = special.logit(value)
-    return Interval(float(special.expit(centre - half)), float(special.expit(centre + half)))
+    half, centre = _student(clusters, level) * error / (value * (1 - value)), special.logit(value)
+    low, high = float(special.expit(centre - half)), float(special.expit(centre + half))
+    return Interval(min(low, drawn.low), max(high, drawn.high))
 
 
 def norm_interval(

@@ -186,8 +186,8 @@ class Ranking:
     ) -> Interval | None:
         """Interval of :meth:`coverage_at_risk` from a band around the whole curve.
 
-        The largest coverage found is too large by chance, which resampling it would not show. The band is the
-        ``level`` quantile over resamples of the largest deviation, over all thresholds, of (loss of the accepted -
+        The largest coverage found is too large by chance, which resampling it would not show. The band is an
+        upper quantile over resamples of the largest deviation, over all thresholds, of (loss of the accepted -
         risk times their number) / n. The ends are the coverages at which its upper and lower border keep the bound.
 
         Args:
@@ -211,7 +211,7 @@ class Ranking:
         band = bootstrap(
             lambda weights: self._blocks(weights, lambda w: np.abs(curve(w) - centre).max(1)),
             self.clusters,
-            level=2 * level - 1,
+            level=level,
             resamples=resamples,
             seed=seed,
             method="percentile",  # of a distance, which is 0 at the estimate
