@@ -9,8 +9,9 @@ from scipy import special
 from wmbench import registry
 from wmbench.measures import Result
 from wmbench.measures.detection import TAU
-from wmbench.measures.distribution import FLOOR
+from wmbench.measures.distribution import FLOOR, distribution
 from wmbench.measures.geometry import CAP
+from wmbench.measures.numbers import Numbers
 from wmbench.measures.uncertainty import DEFINITIONS, MEASURE
 
 EPISODES, WINDOWS, HORIZON = 20, 200, 6
@@ -18,7 +19,7 @@ STD = np.array([2.0, 0.5, 0.0])  # of the change; the third dimension never move
 TRUE = 0.3  # standard deviation of the truth around the prediction, in those of the change
 
 
-def recording(stated=1.0, draws=0, seed=0):
+def recording(stated=1.0, draws=0, seed=0, exact=True):
     """One model whose errors are normal with a known deviation, and whose signal is the size of its error."""
     rng = np.random.default_rng(seed)
 
@@ -31,7 +32,8 @@ def recording(stated=1.0, draws=0, seed=0):
     train_truth, train_prediction = windows(WINDOWS)
     # every quantile of the first step's error once, in both dimensions that move
     z = special.ndtri((rng.permutation(WINDOWS) + 0.5) / WINDOWS)
-    prediction[:, 0] = truth[:, 1] - TRUE * STD * z[:, None]
+    if exact:
+        prediction[:, 0] = truth[:, 1] - TRUE * STD * z[:, None]
     size = np.abs(prediction - truth[:, 1:]) / np.where(STD > 0, STD, 1)
     error = np.sqrt((size[..., :2] ** 2).mean(-1))
     group = np.repeat(["nominal", "near", "far"], WINDOWS)
@@ -207,6 +209,17 @@ def test_angles_of_draws_wrap():
     after = measured(arrays)
     for name in ("ece", "crps-draws", "nll", "sharpness"):
         assert after[name].value == pytest.approx(before[name].value, rel=1e-9)
+
+
+def test_exaggerated_confidence_is_noticed():
+    def ece(stated, seed):
+        numbers = Numbers("uncertainty", "model", DEFINITIONS)
+        distribution(numbers, recording(stated, seed=seed, exact=False), 0)
+        return next(r.value for r in numbers.results if r.name == "ece")
+
+    honest = [ece(1.0, seed) for seed in range(100)]
+    threshold = np.quantile(honest, 0.98)  # two false alarms in a hundred
+    assert sum(ece(0.7, 1000 + seed) > threshold for seed in range(100)) >= 95
 
 
 def test_the_marginal_is_calibrated_and_not_sharp():
