@@ -190,7 +190,7 @@ def _videos(numbers: Numbers, truth: np.ndarray, predicted: np.ndarray) -> None:
 
 MEASURE = Measure(
     name="images",
-    question="How close are the predicted pictures to the true ones? For looking at, never for ranking.",
+    question="How close are the predicted pictures to the true ones (for looking at, never for ranking)?",
     unit="dB",
     direction="higher",
     range=(0.0, CAP),

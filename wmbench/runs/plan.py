@@ -27,6 +27,7 @@ class Plan:
         demonstrations: Episodes of the demonstrator as it is.
         demonstrator: The shipped policy that demonstrates.
         preset: Size of the ensemble, a preset of its configuration.
+        updates: Gradient steps of the ensemble; the preset's own number if None.
         models: Further world models to put under the measures: names or checkpoint folders.
         eval_episodes: Episodes per policy and simulator.
         windows: Test windows for drift.
@@ -44,6 +45,7 @@ class Plan:
     demonstrations: int = 10
     demonstrator: str = "actor"
     preset: str = "quick"
+    updates: int | None = None
     models: tuple[str, ...] = ()
     eval_episodes: int = 16
     windows: int = 64

@@ -41,7 +41,7 @@ def tracks(plan: Plan) -> dict[str, Track]:
     data = ("seed", "random_episodes", "smooth_episodes", "noisy_episodes", "demonstrations", "demonstrator")
     steps = (
         Step("collect", collect, (), data),
-        Step("ensemble", train_ensemble, ("collect",), ("seed", "preset")),
+        Step("ensemble", train_ensemble, ("collect",), ("seed", "preset", "updates")),
         Step("bc", train_bc, ("collect",), ("seed", "demonstrator")),
         Step("references", fit_references, ("collect",)),
         Step("one-step", one_step, ("collect", "ensemble", "references"), ("seed", "models", "one_step_limit")),
@@ -83,7 +83,8 @@ def collect(context: Context) -> dict[str, Any]:
 
 def train_ensemble(context: Context) -> dict[str, Any]:
     """The probabilistic ensemble, in the plan's preset."""
-    return _train(context, "ensemble", preset=context.plan.preset)
+    updates: dict[str, Any] = {} if context.plan.updates is None else {"max_updates": context.plan.updates}
+    return _train(context, "ensemble", preset=context.plan.preset, **updates)
 
 
 def train_bc(context: Context) -> dict[str, Any]:
