@@ -19,14 +19,22 @@ _MIX_2 = 0x94D049BB133111EB - 2**64
 
 def _shift(x: Any, bits: int) -> Any:
     """Logical right shift of signed 64-bit integers."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    shifted = x >> bits
+    shifted &= (1 << (64 - bits)) - 1
+    return shifted
 
 
 def _mix(x: Any) -> Any:
-    """SplitMix64's finaliser: a bijection of 64-bit integers in which every input bit reaches every output bit."""
-    x = (x ^ _shift(x, 30)) * _MIX_1
-    x = (x ^ _shift(x, 27)) * _MIX_2
-    return x ^ _shift(x, 31)
+    """SplitMix64's finaliser: a bijection of 64-bit integers in which every input bit reaches every output bit.
+
+    ``x`` is fresh memory of the caller's, and overwritten.
+    """
+    x ^= _shift(x, 30)
+    x *= _MIX_1
+    x ^= _shift(x, 27)
+    x *= _MIX_2
+    x ^= _shift(x, 31)
+    return x
 
 
 def fold_in(keys: Any, data: Any) -> Any:
@@ -80,7 +88,7 @@ def uniform(keys: Any, n: int) -> Any:
     scale = 2.0**-24
     if isinstance(bits, np.ndarray):
         return bits.astype(np.float32) * np.float32(scale)
-    return bits.float() * scale
+    return bits.float().mul_(scale)
 
 
 def normal(keys: Any, n: int) -> Any:
@@ -101,9 +109,14 @@ def normal(keys: Any, n: int) -> Any:
         import torch
 
         xp = torch
-    radius = xp.sqrt(-2.0 * xp.log(1.0 - u[:, :half]))  # 1 - u lies in (0, 1]
+    radius = 1.0 - u[:, :half]  # in (0, 1]
+    xp.log(radius, out=radius)
+    radius *= -2.0
+    xp.sqrt(radius, out=radius)
     angle = (2.0 * math.pi) * u[:, half:]
-    both = xp.concatenate([radius * xp.cos(angle), radius * xp.sin(angle)], 1)
+    both = xp.empty_like(u)
+    xp.multiply(radius, xp.cos(angle), out=both[:, :half])
+    xp.multiply(radius, xp.sin(angle), out=both[:, half:])
     return both[:, :n]
 
 

@@ -12,6 +12,7 @@ from wmbench.keys import keys_from_seeds
 from wmbench.protocols import Start, WorldModel
 from wmbench_baselines.ensemble import PAPER, PRESETS, Ensemble, EnsembleConfig
 from wmbench_baselines.ensemble.model import bound
+from wmbench_baselines.ensemble.networks import Members
 from wmbench_baselines.ensemble.rows import mlp, silu_
 
 SMALL = EnsembleConfig(members=4, elites=3, hidden=(16, 24), weight_decay=(0.0, 0.0, 0.0))
@@ -259,14 +260,15 @@ def test_dense_layers_ignore_place_and_batch(threads):
         torch.set_num_threads(threads)
         generator = torch.Generator().manual_seed(0)
         for outputs in (1, 6, 7, 13, 25, 37):
-            layers = [
-                (torch.randn(i, o, generator=generator) / i**0.5, torch.randn(o, generator=generator))
-                for i, o in ((23, 200), (200, 200), (200, 40))
-            ]
+            members = Members(2, (23, 200, 200, outputs + 3))
+            members.reset_parameters(generator)
+            layers = members.apart(outputs)[1]
             row = torch.randn(1, 23, generator=generator)
-            alone = mlp(row.expand(8, -1), layers, outputs)[0]
-            for n in (8, 16, 248, 824, 4104):
-                assert (mlp(row.expand(n, -1).contiguous(), layers, outputs) == alone).all()
+            with torch.no_grad():
+                alone = mlp(row.expand(8, -1), layers)[0]
+                torch.testing.assert_close(alone[:outputs], members(row[None])[1, 0, :outputs])
+                for n in (8, 16, 248, 824, 4104):
+                    assert (mlp(row.expand(n, -1).contiguous(), layers) == alone).all()
     finally:
         torch.set_num_threads(before)
 
@@ -276,9 +278,10 @@ def test_silu_in_shares_is_silu(threads):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        x = torch.randn(100_000 // 32 * 32, generator=torch.Generator().manual_seed(0))
+        x = torch.randn(200_000, generator=torch.Generator().manual_seed(0))
         expected = torch.cat([torch.nn.functional.silu(part) for part in x.split(32)])
-        assert torch.equal(silu_(x.clone()), expected)
+        for n in (32, 32_768, 32_768 + 32, 2 * 32_768 + 32, 3 * 32_768 - 32, 100_000, 164_800, 200_000):
+            assert torch.equal(silu_(x[:n].clone()), expected[:n])
     finally:
         torch.set_num_threads(before)
 

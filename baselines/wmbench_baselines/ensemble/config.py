@@ -31,6 +31,9 @@ class EnsembleConfig:
         bootstrap: Whether every member has its own resample of the train split.
         weight_decay: L2 penalty per layer, input layer first: one more than ``hidden`` has entries. There is none
             on the networks that tell an episode's end.
+        variance_weight: The likelihood's terms are weighted by the predicted variance to this power, held constant
+            (beta-NLL, https://arxiv.org/abs/2203.09168): 0 is the plain likelihood of PETS, which neglects what it
+            finds hard, such as rare contacts; 1 fits the mean as the squared error does.
         bound_weight: Weight of the sum of upper minus the sum of lower log-variance bounds in the loss.
     """
 
@@ -48,6 +51,7 @@ class EnsembleConfig:
     improvement: float = 0.01
     bootstrap: bool = True
     weight_decay: tuple[float, ...] = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)
+    variance_weight: float = 0.0
     bound_weight: float = 0.01
 
     def __post_init__(self) -> None:
@@ -65,6 +69,8 @@ class EnsembleConfig:
             )
         if min(self.batch_size, self.max_updates, self.patience) < 1:
             raise ValueError("batch_size, max_updates and patience must be at least 1")
+        if not 0 <= self.variance_weight <= 1:
+            raise ValueError(f"variance_weight must lie in [0, 1], got {self.variance_weight}")
         if not self.learning_rate > 0 or not 0 <= self.improvement < 1:
             raise ValueError("learning_rate must be positive and improvement in [0, 1)")
 

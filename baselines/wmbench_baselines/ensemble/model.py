@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from wmbench.keys import fold_in, normal, randint
 from wmbench.protocols import Prediction, Start, State
 from wmbench_baselines.ensemble.config import PRESETS, EnsembleConfig
 from wmbench_baselines.ensemble.networks import Members
-from wmbench_baselines.ensemble.rows import grouped, whole
+from wmbench_baselines.ensemble.rows import grouped, mlp, whole
 
-_MEMBER, _NEXT, _NOISE, _SWITCH = range(4)  # labels under which a row's key is split
+_MEMBER, _NEXT, _SWITCH = range(3)  # labels under which a row's key is split
 
 
 class Ensemble(nn.Module):
@@ -166,22 +167,23 @@ class Ensemble(nn.Module):
             member = self._draw(fold_in(keys, _SWITCH))
         sample = self.config.sample and mode != "mean"
         x = self.normalise(state["observation"], action)
+        key = fold_in(keys, _NEXT)
+        network = self._networks(variance=sample or uncertainty)
         spread = std = None
         if uncertainty or mode == "mean":
-            every = [whole(x, partial(self._network, e, variance=uncertainty)) for e in self.elites.tolist()]
+            every = [whole(x, partial(network, e)) for e in self.elites.tolist()]  # K of (B, outputs)
             out = _mean(every) if mode == "mean" else self._pick(every, member)  # (B, outputs)
             if uncertainty:
-                means = [y[:, : self.n_targets] for y in every]
-                stds = [(0.5 * y[:, self.n_targets :]).exp() for y in every]
+                means, stds = zip(*(y.split(self.n_targets, 1) for y in every), strict=True)  # K of (B, D) each
                 spread = _spread(means, stds, (self.target_scale > 0).float(), self.n_observation)
                 std = _mixture_std(means, stds) if mode == "mean" else None
         else:
-            out = grouped(x, member, self.config.members, partial(self._network, variance=sample))
+            out = grouped(x, member, self.config.members, network)
         targets = out[:, : self.n_targets]  # (B, D) normalised
         if mode != "mean" and (sample or uncertainty):
-            std = (0.5 * out[:, self.n_targets :]).exp_()  # (B, D)
+            std = out[:, self.n_targets :]  # (B, D)
             if sample:
-                targets = normal(fold_in(keys, _NOISE), self.n_targets).mul_(std).add_(targets)
+                targets = normal(key, self.n_targets).mul_(std).add_(targets)
         n = self.n_observation
         scale, shift = self.target_scale[:n].float(), self.target_mean[:n].float()
         observation = (targets[:, :n] * scale).add_(shift).add_(state["observation"])  # (B, O)
@@ -194,25 +196,35 @@ class Ensemble(nn.Module):
             terminated=self._terminated(observation, member),
             uncertainty=spread,
         )
-        return {"observation": observation, "key": fold_in(keys, _NEXT), "member": member}, prediction
+        return {"observation": observation, "key": key, "member": member}, prediction
 
-    def _network(self, member: int, x: torch.Tensor, variance: bool) -> torch.Tensor:
-        """One member on (N, I) inputs, N a multiple of 8: means and, if wanted, bounded log-variances."""
+    def _networks(self, variance: bool) -> Callable[[int, torch.Tensor], torch.Tensor]:
+        """A function of a member and (N, I) inputs: means (N, D) and, if wanted, deviations (N, D) beside them.
+
+        The variance is the exponential of what :func:`bound` gives: exp(low) + 1 / (exp(-high) + exp(-raw)).
+        """
         d = self.n_targets
-        out = self.dynamics.one(member, x, 2 * d if variance else d)
-        if variance:
-            out[:, d:] = bound(out[:, d:], self.min_logvar[member], self.max_logvar[member])
-        return out
+        layers = self.dynamics.apart(2 * d if variance else d)
+        least, most = torch.exp(self.min_logvar), torch.exp(-self.max_logvar)  # (E, 1, D)
+
+        def network(member: int, x: torch.Tensor) -> torch.Tensor:
+            out = mlp(x, layers[member])
+            if variance:
+                raw = out[:, d : 2 * d]
+                raw.copy_(torch.exp(-raw).add_(most[member]).reciprocal_().add_(least[member]).sqrt_())
+            return out[:, : 2 * d if variance else d]
+
+        return network
 
     def _terminated(self, observation: torch.Tensor, member: torch.Tensor) -> torch.Tensor | None:
         """Probability (B,) that the episode ended at the observations (B, O) it has reached."""
-        ends = self.ends
-        if ends is None:
+        if self.ends is None:
             return None
+        layers = self.ends.apart(1)
         x = self.normalise_reached(observation)
 
         def probability(e: int, x: torch.Tensor) -> torch.Tensor:
-            return 1.0 / (1.0 + torch.exp(-ends.one(e, x, 1)))  # (N, 1)
+            return 1.0 / (1.0 + torch.exp(-mlp(x, layers[e])[:, :1]))  # (N, 1)
 
         if self.config.propagation == "mean":
             return _mean([whole(x, partial(probability, e)) for e in self.elites.tolist()])[:, 0]
@@ -234,7 +246,7 @@ def bound(raw: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Ten
     return low + softplus(high - softplus(high - raw) - low)
 
 
-def _mean(tensors: list[torch.Tensor]) -> torch.Tensor:
+def _mean(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """Elementwise mean, added in order."""
     total = tensors[0].clone()
     for tensor in tensors[1:]:
@@ -242,14 +254,14 @@ def _mean(tensors: list[torch.Tensor]) -> torch.Tensor:
     return total / len(tensors)
 
 
-def _mixture_std(means: list[torch.Tensor], stds: list[torch.Tensor]) -> torch.Tensor:
+def _mixture_std(means: Sequence[torch.Tensor], stds: Sequence[torch.Tensor]) -> torch.Tensor:
     """Standard deviation of an equal mixture of Gaussians: (B, D)."""
     centre = _mean(means)
     return _mean([(m - centre) ** 2 + s**2 for m, s in zip(means, stds, strict=True)]).sqrt()
 
 
 def _spread(
-    means: list[torch.Tensor], stds: list[torch.Tensor], varies: torch.Tensor, n: int
+    means: Sequence[torch.Tensor], stds: Sequence[torch.Tensor], varies: torch.Tensor, n: int
 ) -> dict[str, torch.Tensor]:
     """The three signals of :class:`Ensemble`, each (B,), from K of (B, D) in normalised space.
 

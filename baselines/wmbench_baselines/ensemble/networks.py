@@ -8,7 +8,9 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from wmbench_baselines.ensemble.rows import mlp
+from wmbench_baselines.ensemble.rows import COLUMNS
+
+Layers = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 class Members(nn.Module):
@@ -52,7 +54,15 @@ class Members(nn.Module):
                 x = nn.functional.silu(x)
         return x
 
-    def one(self, member: int, x: torch.Tensor, outputs: int) -> torch.Tensor:
-        """One member on (N, I) inputs, N a multiple of 8: its first ``outputs`` outputs, in fresh memory."""
-        layers = [(w[member], b[member, 0]) for w, b in zip(self.weights, self.biases, strict=True)]
-        return mlp(x, layers, outputs)
+    def apart(self, outputs: int) -> list[Layers]:
+        """Each member's weights (in, out) and biases (out,) by layer, for :func:`~.rows.mlp`: views, but for the last.
+
+        Args:
+            outputs: How many outputs are wanted, the first so many; zeros fill up what the kernels like.
+        """
+        weights, biases = [*self.weights], [b[:, 0] for b in self.biases]
+        missing = -outputs % COLUMNS
+        weights[-1] = nn.functional.pad(weights[-1][:, :, :outputs], (0, missing))
+        biases[-1] = nn.functional.pad(biases[-1][:, :outputs], (0, missing))
+        by_layer = [zip(w.unbind(0), b.unbind(0), strict=True) for w, b in zip(weights, biases, strict=True)]
+        return [list(layers) for layers in zip(*by_layer, strict=True)]

@@ -20,47 +20,45 @@ ROWS = 8
 COLUMNS = 16
 """And whole groups of this many output columns."""
 
+VECTOR = 32
+"""Elements that elementwise kernels take at once, a multiple of every vector length; the rest takes a scalar path."""
+
 _SHARE = 32_768
-"""Elements below which torch gives elementwise work to one thread; a multiple of every vector length."""
+"""Elements below which torch gives elementwise work to one thread."""
 
 
 def silu_(x: torch.Tensor) -> torch.Tensor:
-    """SiLU in place, of a contiguous tensor with a multiple of 32 elements.
-
-    Threads are given shares of exactly :data:`_SHARE` elements, and the rest goes to a single one, so that no
-    element meets the scalar path.
-    """
+    """SiLU in place, of a contiguous tensor with a multiple of 32 elements, none of which meets the scalar path."""
     flat = x.view(-1)
     n = flat.numel()
-    if not flat.is_cpu or n <= _SHARE:
+    threads = min(torch.get_num_threads(), -(-n // _SHARE)) if flat.is_cpu else 1
+    if threads == 1:
         silu(flat, inplace=True)
         return x
-    whole = n - n % _SHARE
-    stride = _SHARE * torch.get_num_threads()
-    for start in range(0, whole, stride):
-        silu(flat[start : min(start + stride, whole)], inplace=True)
-    if whole < n:
-        silu(flat[whole:], inplace=True)
+    even = n - n % (threads * VECTOR)  # splits into equal shares of whole vectors
+    if -(-even // _SHARE) < threads:  # so little beyond a share's size that torch would take one thread less
+        even = (threads - 1) * _SHARE
+    silu(flat[:even], inplace=True)
+    if even < n:
+        silu(flat[even:], inplace=True)
     return x
 
 
-def mlp(x: torch.Tensor, layers: Sequence[tuple[torch.Tensor, torch.Tensor]], outputs: int) -> torch.Tensor:
+def mlp(x: torch.Tensor, layers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
     """A multilayer perceptron with SiLU between its layers.
 
     Args:
         x: (N, I), N a multiple of :data:`ROWS`; not changed.
-        layers: Weight (in, out) and bias (out,) of each layer; hidden widths are multiples of 8.
-        outputs: How many of the last layer's outputs are wanted: the first so many.
+        layers: Weight (in, out) and bias (out,) of each layer; hidden widths are multiples of 8, and that of the
+            output one of :data:`COLUMNS`.
 
     Returns:
-        (N, outputs).
+        (N, O), fresh memory.
     """
     for weight, bias in layers[:-1]:
         x = silu_(torch.addmm(bias, x, weight))  # (N, H)
     weight, bias = layers[-1]
-    missing = -outputs % COLUMNS
-    weight, bias = pad(weight[:, :outputs], (0, missing)), pad(bias[:outputs], (0, missing))
-    return torch.addmm(bias, x, weight)[:, :outputs]
+    return torch.addmm(bias, x, weight)
 
 
 def grouped(
@@ -79,14 +77,15 @@ def grouped(
     """
     order = torch.argsort(member)
     counts = torch.bincount(member, minlength=members).tolist()
-    x = pad(x[order], (0, 0, 0, ROWS))  # the last group needs rows to be padded with
+    x = x.index_select(0, torch.cat([order, order[:1].expand(ROWS)]))  # the last group needs rows to be padded with
     parts, start = [], 0
     for e, n in enumerate(counts):
         if n:  # rows of the next group serve as padding, and what comes of them is dropped
             parts.append(network(e, x[start : start + n + -n % ROWS])[:n])
             start += n
-    out = torch.cat(parts)
-    return torch.empty_like(out).index_copy_(0, order, out)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order), device=order.device)
+    return torch.cat(parts).index_select(0, place)
 
 
 def whole(x: torch.Tensor, network: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:

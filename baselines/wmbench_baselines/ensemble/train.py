@@ -128,9 +128,14 @@ class Training:
         PETS, and the cross-entropy of the ending.
         """
         mean, logvar = self.model.outcomes(rows.x)
-        nll = ((mean - rows.y) ** 2 * (-logvar).exp() + logvar) @ self.share  # (E, B)
+        square = (mean - rows.y) ** 2  # (E, B, D)
+        inverse = (-logvar).exp()
+        nll = square * inverse + logvar
+        if self.config.variance_weight:  # the same gradient for the variance, another for the mean
+            weight = (self.config.variance_weight * logvar.detach()).exp()
+            nll = square.detach() * inverse + logvar + square * (weight * inverse.detach())
         bounds = (self.model.max_logvar - self.model.min_logvar) @ self.varies
-        loss = nll.mean(1).sum() + self.config.bound_weight * bounds.sum()
+        loss = (nll @ self.share).mean(1).sum() + self.config.bound_weight * bounds.sum()
         if self.model.ends is not None:
             logit = self.model.ends(rows.reached)[..., 0]  # (E, B)
             loss = loss + binary_cross_entropy_with_logits(logit, rows.ended, reduction="sum") / logit.shape[1]
