@@ -11,6 +11,7 @@ from wmbench.episodes import Dataset
 from wmbench.measures import Result
 from wmbench.protocols import Policy, WorldModel
 from wmbench.recording import Recording
+from wmbench.recording.agreement import record_agreement
 from wmbench.recording.counterfactual import record_counterfactuals
 from wmbench.recording.drift import record_drift
 from wmbench.recording.heads import record_heads
@@ -226,6 +227,35 @@ def measure_comparison(evaluations: Mapping[str, Any]) -> Measured:
     """
     recording = join(evaluations)
     return _measured(Recording("comparison", recording.arrays, recording.meta))
+
+
+def measure_agreement(
+    task: TaskCard | str,
+    policies: Mapping[str, Policy],
+    simulators: Mapping[str, str],
+    *,
+    episodes: int = 50,
+    seed: int = 0,
+    outcome: str = "return",
+    **options: Any,
+) -> Measured:
+    """Rank, choice and value of policies in learned simulators against the true one, on the same starts.
+
+    Args:
+        task: Card, id or short name.
+        policies: Name to policy, eight or more.
+        simulators: Name to what ``gym.make(id, simulator=...)`` takes.
+        episodes: How many starts.
+        seed: Root seed of the starts.
+        outcome: ``return`` or ``success``.
+        **options: See :func:`wmbench.recording.agreement.record_agreement`.
+
+    Raises:
+        DatasetError: No policies or simulators, or horizons beyond the task's.
+    """
+    card = task_card(task) if isinstance(task, str) else task
+    found = record_agreement(card, policies, simulators, episodes=episodes, seed=seed, outcome=outcome, **options)
+    return _measured(found)
 
 
 def measure_latency(

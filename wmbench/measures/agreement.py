@@ -61,7 +61,7 @@ def agreement(arrays: Arrays) -> list[Result]:
         arrays: ``subject`` (M,) str, learned simulators; ``policy`` (K,) str, distinct; ``horizon`` (H,) int,
             ascending, the last being the one that counts; ``true`` (H, K, E) and ``learned`` (M, H, K, E') float64,
             outcomes of single episodes (returns or successes up to each horizon; NaN if invalid), or means alone
-            with E = 1; ``worst`` () float64, what an invalid episode is worth, NaN if unknown; ``unit`` () str.
+            with E = 1; ``worst`` () or (H,) float64, what an invalid episode is worth, NaN if unknown; ``unit`` () str.
 
     Returns:
         For each subject ``pearson``, ``spearman``, ``kendall``, ``mmrv`` and its variants, ``regret@1``, ``regret@3``

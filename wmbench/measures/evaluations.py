@@ -66,7 +66,7 @@ def pairs_of(arrays: Arrays) -> list[list[Pair]]:
         DatasetError: Repeated policies, shapes that do not fit, or an invalid true episode whose worth is unknown.
     """
     policy = tuple(str(p) for p in arrays["policy"])
-    horizon, worst = np.asarray(arrays["horizon"]), float(arrays["worst"])
+    horizon, worst = np.asarray(arrays["horizon"]), np.asarray(arrays["worst"], dtype=np.float64)
     true, learned = (np.asarray(arrays[name], dtype=np.float64) for name in ("true", "learned"))
     if twice := sorted({p for p in policy if policy.count(p) > 1}):
         raise DatasetError(
@@ -82,8 +82,8 @@ def pairs_of(arrays: Arrays) -> list[list[Pair]]:
             f"learned {learned.shape} must be (M, H, K, E') and true {true.shape} (H, K, E)"
         )
     lost = (~np.isfinite(true)).sum(-1) + (~np.isfinite(learned)).sum(-1)  # (M, H, K)
-    if np.isfinite(worst):
-        true, learned = (np.where(np.isfinite(a), a, worst) for a in (true, learned))
+    worth = np.broadcast_to(worst, horizon.shape)[:, None, None]  # (H, 1, 1)
+    true, learned = (np.where(np.isfinite(a), a, worth) for a in (true, learned))
     if not np.isfinite(true).all():
         bad = [policy[i] for i in np.flatnonzero(~np.isfinite(true).all((0, 2)))]
         raise DatasetError(f"agreement: true outcomes of {bad} are not finite and nothing says what they are worth")

@@ -13,7 +13,6 @@ from wmbench.errors import DatasetError
 from wmbench.measures.numbers import Definition, Numbers
 from wmbench.measures.result import Arrays, Measure, Result
 from wmbench.statistics import (
-    Interval,
     agresti_caffo,
     improvement,
     iqm_rows,
@@ -21,6 +20,7 @@ from wmbench.statistics import (
     welch_interval,
     wilson,
 )
+from wmbench.statistics.stratified import wider
 
 ONE_SEED = "a task with one training seed: over episodes, it speaks of these policies and not of the method"
 NO_SEEDS = "no interval: that needs two training seeds or more per task"
@@ -116,7 +116,7 @@ def _one(name: str, method: Method, target: float) -> list[Result]:
     if interval is None:
         interval, reason = welch_interval([method.pooled(t) for t in tasks]), ONE_SEED
     if counts := method.binary(tasks):
-        interval = _wider(interval, wilson(*counts), (0.0, 1.0))
+        interval = wider(interval, wilson(*counts), (0.0, 1.0))
     value = float(np.mean([r.mean() for r in runs]))
     table = {t: r.tolist() for t, r in zip(tasks, runs, strict=True)}
     numbers.add("score", value, interval, n, method.n_invalid, reason=reason, runs=table)
@@ -151,16 +151,10 @@ def _two(name: str, first: Method, second: Method) -> list[Result]:
         spread, reason = welch_interval(pooled, list(weights)), ONE_SEED
     counts = [m.binary(tasks) for m in (first, second)]
     if counts[0] and counts[1]:
-        spread = _wider(spread, agresti_caffo(*counts[0], *counts[1]), (-1.0, 1.0))
+        spread = wider(spread, agresti_caffo(*counts[0], *counts[1]), (-1.0, 1.0))
     difference = float(np.mean([r.mean() for r in runs[0]]) - np.mean([r.mean() for r in runs[1]]))
     numbers.add("score-difference", difference, spread, n, n_invalid, reason=reason)
     return numbers.results
-
-
-def _wider(one: Interval | None, other: Interval, bounds: tuple[float, float]) -> Interval:
-    """The wider of two intervals at each end, inside bounds."""
-    low, high = one or other
-    return Interval(max(bounds[0], min(low, other.low)), min(bounds[1], max(high, other.high)))
 
 
 MEASURE = Measure(

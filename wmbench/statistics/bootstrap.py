@@ -7,6 +7,7 @@ jackknife. A statistic made of sums over clusters is then ``weights @ sums``, wi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +22,7 @@ STUDENTISED_UP_TO = 400
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
+@functools.lru_cache(maxsize=8)
 def resample_weights(clusters: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     """How often each cluster is drawn in each resample.
 
@@ -30,10 +32,13 @@ def resample_weights(clusters: int, resamples: int = RESAMPLES, seed: int = 0) -
         seed: The same seed gives the same weights.
 
     Returns:
-        (R, C) float64 counts; every row sums to C.
+        (R, C) float64 counts; every row sums to C. The same read-only array for the same arguments, since every
+        number of a measure asks for it again.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(clusters,)))
-    return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples).astype(np.float64)
+    weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples).astype(np.float64)
+    weights.setflags(write=False)
+    return weights
 
 
 def bootstrap(

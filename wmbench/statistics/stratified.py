@@ -40,6 +40,21 @@ def welch_interval(
     return Interval(centre - half, centre + half)
 
 
+def wider(one: Interval | None, other: Interval, bounds: tuple[float, float]) -> Interval:
+    """The wider of two intervals at each end, inside bounds; the other one if there is only that.
+
+    Means of seeds that all agree give Student's interval no width, though their episodes are few: the other is then
+    what the episodes alone allow.
+
+    Args:
+        one: An interval or None.
+        other: Another.
+        bounds: Least and largest possible value.
+    """
+    low, high = one or other
+    return Interval(max(bounds[0], min(low, other.low)), min(bounds[1], max(high, other.high)))
+
+
 def stratified_interval(
     scores: Sequence[np.ndarray],
     statistic: Callable[[np.ndarray], np.ndarray],
