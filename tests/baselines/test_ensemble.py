@@ -373,3 +373,21 @@ def test_checkpoint_round_trip(tmp_path):
 def test_settings_that_contradict_are_refused(bad, words):
     with pytest.raises(ValueError, match=words):
         dataclasses.replace(PAPER, **bad)
+
+
+def test_whole_turns_of_an_angle_change_nothing():
+    card = make_card(3, 1)
+    angle = dataclasses.replace(card.observation[1], kind="angle")
+    card = dataclasses.replace(card, observation=(card.observation[0], angle, card.observation[2]))
+    model = Ensemble(dataclasses.replace(SMALL, sample=False), card)
+    assert model.n_features == 4
+    observation, action, keys = batch(40, (3, 1))
+    far = observation.clone()
+    far[:, 1] += 6 * np.pi
+    a, b = (model.step(model.initial(Start(x), keys=keys), action)[1] for x in (observation, far))
+    torch.testing.assert_close(a.observation[:, [0, 2]], b.observation[:, [0, 2]], atol=1e-4, rtol=0)
+    torch.testing.assert_close(a.observation[:, 1] + 6 * np.pi, b.observation[:, 1], atol=1e-4, rtol=0)
+    half = observation.clone()
+    half[:, 1] += np.pi
+    other = model.step(model.initial(Start(half), keys=keys), action)[1]
+    assert (other.observation[:, 0] - a.observation[:, 0]).abs().min() > 0  # while half a turn does

@@ -38,9 +38,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def bare_products(member: torch.Tensor) -> Callable[[], Any]:
     """The matrix products of one step and nothing else: rows already grouped by member, no bias, no activation."""
-    sizes = (23, *PAPER.hidden, 36)
+    sizes = (24, *PAPER.hidden, 36)
     weights = [[torch.randn(i, o) / i**0.5 for i, o in pairwise(sizes)] for _ in range(PAPER.members)]
-    groups = torch.randn(len(member), 23).split(member.bincount(minlength=PAPER.members).tolist())
+    groups = torch.randn(len(member), 24).split(member.bincount(minlength=PAPER.members).tolist())
 
     def products() -> None:
         for _ in range(STEPS):

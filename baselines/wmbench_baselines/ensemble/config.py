@@ -87,6 +87,7 @@ SMALL = EnsembleConfig(
     learning_rate=4e-3,
     max_updates=60_000,
     patience=1000,
+    variance_weight=0.5,
 )
 """The shipped reference models: at most about 400 kB each."""
 
@@ -99,6 +100,7 @@ QUICK = EnsembleConfig(
     learning_rate=6e-3,
     max_updates=3_500,
     patience=1000,
+    variance_weight=0.5,
 )
 """Some twenty seconds of training on two cores, for ``wmbench run quick``."""
 

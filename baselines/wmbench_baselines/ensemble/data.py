@@ -25,7 +25,7 @@ class Transitions:
     Attributes:
         x: (..., I), normalised observation and action.
         y: (..., D), normalised targets.
-        reached: (..., O), normalised next observation; (..., 0) where the task never terminates.
+        reached: (..., F), normalised features of the next observation; (..., 0) where the task never terminates.
         ended: (...), 1 where the episode terminated there, else 0.
     """
 
@@ -72,7 +72,8 @@ def targets(model: Ensemble, data: dict[str, np.ndarray]) -> np.ndarray:
 
 def fit_normalisers(model: Ensemble, data: dict[str, np.ndarray]) -> None:
     """Means and standard deviations of inputs and targets; dimensions that do not vary are scaled by zero."""
-    inputs = np.concatenate([data["observation"], data["action"]], 1).astype(np.float64)
+    features = model.features(torch.from_numpy(data["observation"]).to(model.angles.device)).cpu().numpy()
+    inputs = np.concatenate([features, data["action"]], 1).astype(np.float64)
     outputs = targets(model, data)
     scale_in, scale_out = _scale(inputs), _scale(outputs)
     inverse = np.divide(1.0, scale_in, out=np.zeros_like(scale_in), where=scale_in > 0)

@@ -26,10 +26,10 @@ class Ensemble(nn.Module):
 
     Member e maps the normalised observation and action to a mean and a log-variance per output, the outputs being
     the normalised change of every observation dimension and the normalised reward. Log-variances lie softly between
-    two learned bounds. Dimensions that do not vary in the train split are not read, and predicted by their mean
-    change. Where the task terminates, a second small network of the member tells from the observation that was
-    reached whether the episode has ended there, in the place of the termination functions that PETS and MBPO are
-    given: so the ending agrees with the predicted state, noise included.
+    two learned bounds. Angles are read as sine and cosine. Dimensions that do not vary in the train split are not
+    read, and predicted by their mean change. Where the task terminates, a second small network of the member tells
+    from the observation that was reached whether the episode has ended there, in the place of the termination
+    functions that PETS and MBPO are given: so the ending agrees with the predicted state, noise included.
 
     Uncertainty, on request, over the elites and in units of the train split's standard deviations of the change
     (and of the reward), so that tasks and dimensions compare:
@@ -45,6 +45,7 @@ class Ensemble(nn.Module):
     Config = EnsembleConfig
     PRESETS = PRESETS
 
+    angles: torch.Tensor
     input_mean: torch.Tensor
     input_scale: torch.Tensor
     target_mean: torch.Tensor
@@ -57,11 +58,14 @@ class Ensemble(nn.Module):
         self.config, self.task = config, task
         self.n_observation, self.n_action = len(task.observation), len(task.action)
         self.n_targets = self.n_observation + 1
-        sizes = (self.n_observation + self.n_action, *config.hidden, 2 * self.n_targets)
+        angles = [i for i, d in enumerate(task.observation) if d.kind == "angle"]
+        self.n_features = self.n_observation + len(angles)
+        sizes = (self.n_features + self.n_action, *config.hidden, 2 * self.n_targets)
         self.dynamics = Members(config.members, sizes)
-        self.ends = Members(config.members, (self.n_observation, *config.end_hidden, 1)) if task.terminates else None
+        self.ends = Members(config.members, (self.n_features, *config.end_hidden, 1)) if task.terminates else None
         self.max_logvar = nn.Parameter(torch.full((config.members, 1, self.n_targets), 0.5))
         self.min_logvar = nn.Parameter(torch.full((config.members, 1, self.n_targets), -10.0))
+        self.register_buffer("angles", torch.tensor(angles, dtype=torch.int64), persistent=False)
         self.register_buffer("input_mean", torch.zeros(sizes[0]))
         self.register_buffer("input_scale", torch.ones(sizes[0]))
         self.register_buffer("target_mean", torch.zeros(self.n_targets, dtype=torch.float64))
@@ -129,15 +133,24 @@ class Ensemble(nn.Module):
         mean, raw = self.dynamics(inputs).split(self.n_targets, -1)
         return mean, bound(raw, self.min_logvar, self.max_logvar)
 
+    def features(self, observation: torch.Tensor) -> torch.Tensor:
+        """What of (B, O) observations is read: every angle as its sine, and the cosines behind the rest; (B, F)."""
+        if not len(self.angles):
+            return observation
+        turn = observation.index_select(1, self.angles)  # (B, number of angles)
+        out = torch.cat([observation, torch.cos(turn)], 1)
+        out[:, self.angles] = torch.sin(turn)
+        return out
+
     def normalise(self, observation: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Network inputs: (B, O) and (B, A) to (B, I)."""
-        x = torch.cat([observation, action], -1)  # (B, I), a fresh tensor
+        x = torch.cat([self.features(observation), action], 1)  # (B, I), fresh memory
         return x.sub_(self.input_mean).mul_(self.input_scale)
 
     def normalise_reached(self, observation: torch.Tensor) -> torch.Tensor:
-        """Inputs of the networks that tell endings: (B, O) to (B, O)."""
-        n = self.n_observation
-        return (observation - self.input_mean[:n]).mul_(self.input_scale[:n])
+        """Inputs of the networks that tell endings: (B, O) to (B, F)."""
+        n = self.n_features
+        return (self.features(observation) - self.input_mean[:n]).mul_(self.input_scale[:n])
 
     def initial(self, start: Start, *, keys: torch.Tensor) -> State:
         """State of B episodes: the observation, the row's key, and the elite that predicts it.
