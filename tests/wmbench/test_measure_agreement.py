@@ -312,6 +312,13 @@ def test_order_units_and_duplicated_episodes_change_nothing(true, data):
         assert plain["mmrv" if variant == "sym" else f"mmrv-{variant}"].value == mmrv(learned, true, variant)
 
 
+def test_equal_means_tie_whatever_the_order_of_their_episodes():
+    # .1 + .2 + .3 is not .3 + .2 + .1 to a computer
+    true = [[0.1, 0.2, 0.3], [0.3, 0.2, 0.1], [0.7, 0.8, 0.9]]
+    found = measured(true, [[0.1] * 3, [0.2] * 3, [0.3] * 3])
+    assert found["kendall"].value == pytest.approx(2 / np.sqrt(6), rel=1e-12)
+
+
 def test_stages_that_disagree_are_detected_in_95_of_100_seeds():
     # fault: right about every policy, but the two halves of the set are swapped; threshold p = .02 for agreement
     rates = np.linspace(0.05, 0.95, 10)

@@ -1,5 +1,7 @@
 """Comparisons: known answers, other implementations, errors by simulation at any stopping time."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,7 +20,7 @@ from wmbench.statistics import (
     t_interval,
     wilson,
 )
-from wmbench.statistics.sequential import _log_e_better, mean_sequence
+from wmbench.statistics.sequential import _log_e_better, _log_wealth, mean_sequence
 
 
 def pairs(only_first, only_second, both=0, neither=0):
@@ -215,6 +217,16 @@ def test_the_interval_of_a_difference_holds_at_all_times(p, q):
         assert -1 <= low <= high <= 1
         hits += low <= p - q <= high
     assert hits / 200 >= 0.95
+
+
+@pytest.mark.parametrize("p", [0.2, 0.5, 0.9])
+def test_bets_on_the_true_mean_neither_win_nor_lose(p):
+    # over all sequences of eight coins: the wealth is a martingale, so its mean stays 1
+    coins = np.array(list(itertools.product([0.0, 1.0], repeat=8)))
+    chance = p ** coins.sum(1) * (1 - p) ** (8 - coins.sum(1))
+    wealth = np.array([[np.exp(side[:, 0]) for side in _log_wealth(c, np.array([p]), 0.05)] for c in coins])
+    assert chance @ wealth.reshape(len(coins), -1) == pytest.approx(np.ones(16), rel=1e-12)
+    assert wealth.min() > 0
 
 
 def test_mean_sequences():

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wmbench.statistics.bootstrap import resample_weights
 from wmbench.statistics.ranking import MMRV_VARIANTS, mmrv, picked, regret_at_k
 from wmbench.statistics.ranking_intervals import MANY_TIES, mean_bounds, mmrv_interval, regret_bounds
 
@@ -106,7 +107,7 @@ def test_regret_known_answers():
     # a policy whose estimate is not a number is never the pick
     assert regret_at_k(np.array([-np.inf, 0.1, 0.2, 0.3]), R, 1, variant="raw") == pytest.approx(0.8)
     # beyond twice the range all estimates are cut to a tie, as in published code
-    wild = np.array([5.0, 9.0, 0.0, 0.0])
+    wild = np.array([1.75, 9.0, 0.0, 0.0])  # .1 + 2 * .8 = 1.7
     assert regret_at_k(wild, R, 1, variant="deep-ope") == pytest.approx(0.125)
     assert regret_at_k(wild, R, 1) == pytest.approx(0.25)
 
@@ -144,16 +145,24 @@ def test_mean_bounds_hold_together():
 
 def test_mmrv_intervals():
     rng = np.random.default_rng(1)
-    p = np.linspace(0.1, 0.9, 6)[:, None]
-    true, learned = ((rng.random((6, 30)) < p).astype(float) for _ in range(2))
+    p = np.linspace(0.4, 0.6, 12)[:, None]  # near ties, whose order is mostly noise
+    true, learned = ((rng.random((12, 30)) < p).astype(float) for _ in range(2))
     low, high = mmrv_interval(learned, true)
     assert 0 <= low <= mmrv(learned.mean(1), true.mean(1)) <= high
+    # the ends, once more: the percentiles, or the estimate less the spread about the resamples' own mean
+    weights = resample_weights(30)
+    drawn = np.array([mmrv(learned @ w / 30, true @ w / 30) for w in weights])
+    centre, value = drawn.mean(), mmrv(learned.mean(1), true.mean(1))
+    ends = np.sort(drawn)[[49, 1949]]
+    assert low == pytest.approx(max(0, min(ends[0], value - ends[1] + centre)), abs=1e-9)
+    assert high == pytest.approx(max(ends[1], value - ends[0] + centre), abs=1e-9)
+    assert low < ends[0]
     assert mmrv_interval(true, true) == (0.0, 0.0)  # the same starts, resampled together
     assert mmrv_interval(true[:, :20], true).high > 0  # others are not
     assert mmrv_interval(true[:, :1], true) is None
     lost = learned.copy()
-    lost[5, 3] = np.nan
-    assert mmrv_interval(lost, true).low > 0.3  # the best policy ranks last, for certain
+    lost[true.mean(1).argmax(), 3] = np.nan  # the best policy ranks last
+    assert mmrv_interval(lost, true).low > low
 
 
 def test_regret_bounds_hold_the_regret_of_the_pick():

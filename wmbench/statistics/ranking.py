@@ -38,7 +38,7 @@ def mmrv(estimate: np.ndarray, true: np.ndarray, variant: str = "sym") -> np.nda
     s_i, s_j, r_i, r_j = s[..., :, None], s[..., None, :], r[..., :, None], r[..., None, :]
     gap = np.abs(r_i - r_j)  # (..., n, n)
     if variant == "sym":
-        violated = (pairwise_sign(s) != pairwise_sign(r)) & (gap > 0)
+        violated = pairwise_sign(s) != pairwise_sign(r)  # where R ties the gap is 0
     elif variant == "lt":
         violated = (s_i < s_j) != (r_i < r_j)
     elif variant == "gt":

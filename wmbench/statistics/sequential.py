@@ -138,20 +138,27 @@ def mean_sequence(values: np.ndarray, low: float, high: float, level: float = 0.
     if not low < high or not ((x >= low) & (x <= high)).all():
         raise ValueError(f"values must lie between {low} and {high}, with the one below the other")
     x = (x - low) / (high - low)
-    n, alpha = len(x), 1 - level
-    steps = np.arange(1, n + 1)
-    mean = (0.5 + np.cumsum(x)) / (steps + 1)
-    variance = (0.25 + np.cumsum((x - mean) ** 2)) / (steps + 1)
-    before = np.concatenate([[0.25], variance[:-1]]) if n else variance
-    stake = np.sqrt(2 * np.log(2 / alpha) / (before * steps * np.log1p(steps)))[:, None]  # (n, 1)
     m = np.linspace(0.0, 1.0, grid)
-    edge = (x[:, None] - m) if n else np.zeros((0, grid))  # (n, G)
-    with np.errstate(divide="ignore"):
-        above = np.cumsum(np.log1p(np.minimum(stake, 0.5 / m) * edge), axis=0)
-        below = np.cumsum(np.log1p(-np.minimum(stake, 0.5 / (1 - m)) * edge), axis=0)
-    refuted = (np.maximum(above, below) >= np.log(2 / alpha)).any(0)
+    refuted = (np.maximum(*_log_wealth(x, m, 1 - level)) >= np.log(2 / (1 - level))).any(0)
     left = np.flatnonzero(~refuted)
     if not len(left):  # every candidate was refuted at some time, which happens with probability alpha at most
         return Interval(low, high)
     ends = low + (high - low) * m[[max(left[0] - 1, 0), min(left[-1] + 1, grid - 1)]]
     return Interval(float(ends[0]), float(ends[1]))
+
+
+def _log_wealth(x: np.ndarray, m: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """What bets on a mean above and below each candidate have made of 1 after each value, (n, G) logarithms.
+
+    The stake on a value depends on those before it only, and at most half of the wealth can be lost at once.
+    """
+    steps = np.arange(1, len(x) + 1)
+    mean = (0.5 + np.cumsum(x)) / (steps + 1)
+    variance = (0.25 + np.cumsum((x - mean) ** 2)) / (steps + 1)
+    before = np.concatenate([[0.25], variance])[: len(x)]
+    stake = np.sqrt(2 * np.log(2 / alpha) / (before * steps * np.log1p(steps)))[:, None]  # (n, 1)
+    edge = x[:, None] - m  # (n, G)
+    with np.errstate(divide="ignore"):
+        above = np.cumsum(np.log1p(np.minimum(stake, 0.5 / m) * edge), axis=0)
+        below = np.cumsum(np.log1p(-np.minimum(stake, 0.5 / (1 - m)) * edge), axis=0)
+    return above, below
