@@ -5,7 +5,8 @@ import pytest
 
 from wmbench.errors import DatasetError
 from wmbench.measures.methods import MEASURE
-from wmbench.statistics import agresti_caffo, improvement, iqm, t_interval, welch_interval, wilson
+from wmbench.statistics import improvement, iqm, t_interval, welch_interval, wilson
+from wmbench.statistics.clustered import proportion_interval
 
 
 def arrays(*methods, worst=0.0, target=1.0):
@@ -96,17 +97,24 @@ def test_one_training_seed_says_nothing_about_the_method():
         assert "two training seeds" in found[key].reason
 
 
-def test_success_is_never_more_certain_than_its_episodes():
+def test_success_of_a_few_seeds_is_no_certainty():
     always, never = np.ones((3, 20)), np.zeros((3, 20))
     found = measured(("a", {"t": always}), ("b", {"t": never}))
-    assert (found["a", "score"].ci_low, found["a", "score"].ci_high) == pytest.approx(wilson(60, 60))
+    score = found["a", "score"]
+    assert (score.value, score.ci_high) == (1.0, 1.0)
+    assert score.ci_low == pytest.approx(proportion_interval(np.full(3, 20), np.full(3, 20)).low)
+    assert score.ci_low < wilson(60, 60).low
     difference = found["a - b", "score-difference"]
     assert (difference.value, difference.ci_high) == (1.0, 1.0)
-    assert difference.ci_low == pytest.approx(agresti_caffo(60, 60, 0, 60).low)
+    assert difference.ci_low == pytest.approx(1 - np.hypot(1 - score.ci_low, found["b", "score"].ci_high))
     assert found["a - b", "improvement"].ci_low < 0.6
     single = measured(("a", {"t": np.ones((1, 1))}))["a", "score"]
     assert (single.ci_low, single.ci_high) == pytest.approx(wilson(1, 1))
     assert measured(("a", {"t": np.full((1, 1), 0.5)}))["a", "score"].ci_low is None
+    # seeds that differ: Student's interval is the wider one
+    mixed = np.concatenate([np.ones((2, 20)), np.zeros((2, 20))])
+    half = measured(("a", {"t": mixed}))["a", "score"]
+    assert half.ci_low == max(0.0, t_interval(mixed.mean(1)).low)
 
 
 def test_invalid_episodes_score_worst_and_are_counted():

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from wmbench.statistics.bootstrap import resample_weights
 from wmbench.statistics.ranking import MMRV_VARIANTS, mmrv, picked, regret_at_k
-from wmbench.statistics.ranking_intervals import MANY_TIES, mean_bounds, mmrv_interval, regret_bounds
+from wmbench.statistics.ranking_intervals import (
+    MANY_TIES,
+    mean_bounds,
+    mmrv_interval,
+    regret_bounds,
+    regret_interval,
+)
 
 R = np.array([0.9, 0.7, 0.4, 0.1])
 
@@ -165,17 +171,23 @@ def test_mmrv_intervals():
     assert mmrv_interval(lost, true).low > low
 
 
-def test_regret_bounds_hold_the_regret_of_the_pick():
+def test_regret_intervals_hold_the_regret_of_the_pick():
     rates = np.linspace(0.1, 0.9, 8)
     learned_rates = np.array([0.1, 0.2, 0.5, 0.3, 0.5, 0.9, 0.8, 0.7])
     rng = np.random.default_rng(2)
     hits = {1: [], 3: []}
     for _ in range(300):
         learned, true = ((rng.random((8, 30)) < p[:, None]).astype(float) for p in (learned_rates, rates))
-        bounds = mean_bounds(true, shared=8)
+        s, every = learned.mean(1), mean_bounds(true, shared=8)
         for k, found in hits.items():
             for variant in ("range", "raw", "top-k-mean"):
-                low, high = regret_bounds(learned.mean(1), bounds, k, variant=variant)
-                found.append(low <= regret_at_k(learned.mean(1), rates, k, variant=variant) + 1e-12 <= high + 1e-9)
+                low, high = regret_interval(s, true, k, variant=variant)
+                truth, value = (regret_at_k(s, r, k, variant=variant) for r in (rates, true.mean(1)))
+                found.append(low <= truth + 1e-12 <= high + 1e-9)
+                assert low <= value + 1e-12 <= high + 1e-9
+                if k == 1:  # stricter than what holds for all items at once, where that is not needed
+                    assert high <= regret_bounds(s, every, k, variant=variant).high + 1e-12
     assert np.mean(hits[1]) >= 0.95
     assert np.mean(hits[3]) >= 0.95
+    assert regret_interval(s, true[:, :1], 1) is None
+    assert regret_interval(np.zeros(40), np.zeros((40, 5)), 3) is None

@@ -21,7 +21,7 @@ from wmbench.statistics.correlation import (
 )
 from wmbench.statistics.permutation import permutation_p
 from wmbench.statistics.ranking import MMRV_VARIANTS, mmrv, regret_at_k
-from wmbench.statistics.ranking_intervals import mmrv_interval, regret_bounds
+from wmbench.statistics.ranking_intervals import mmrv_interval, regret_interval
 
 EVIDENCE = 8
 """Policies below which a correlation is no evidence: with three, every sixth order is perfect by chance."""
@@ -83,7 +83,7 @@ def agreement(arrays: Arrays) -> list[Result]:
 
 def _definitions(unit: str) -> dict[str, Definition]:
     """Every number this measure gives."""
-    bounds = "interval from bounds on all policies' means over episodes"
+    bounds = "interval from bounds on policies' true means over episodes"
     again = "interval of an evaluation of the same policies, bootstrap over episodes"
     found = {
         "pearson": Definition("1", "higher", "Pearson's correlation of policy means, Fisher's z interval"),
@@ -191,13 +191,12 @@ def _violation(variant: str, pair: Pair) -> tuple[float | None, Interval | None]
 def _regret(k: int, suffix: str, pair: Pair) -> tuple[float | None, Interval | None]:
     variant, ties, _ = _REGRET[suffix]
     value = regret_at_k(pair.estimate, pair.truth, k, variant=variant, ties=ties)
-    bounds = pair.bounds(len(pair.policy))
-    if value is None or bounds is None:
-        return value, None
+    if value is None:
+        return None, None
     estimate = pair.estimate
     if variant == "deep-ope":
         variant, estimate = "range", np.minimum(estimate, 2 * np.ptp(pair.truth) + pair.truth.min())
-    return value, regret_bounds(estimate, bounds[1], k, variant=variant, ties=ties)
+    return value, regret_interval(estimate, pair.true, k, variant=variant, ties=ties)
 
 
 def _at_every(pairs: list[Pair], horizon: np.ndarray, at: Estimator) -> tuple[float | None, Interval | None, Any]:
@@ -238,7 +237,7 @@ def _values(numbers: Numbers, pair: Pair) -> None:
 def _winners(numbers: Numbers, pair: Pair) -> None:
     """Do those who cannot be told from the best in the learned simulator belong to those in the true one?"""
     k, lost = len(pair.policy), int((pair.invalid > 0).sum())
-    bounds = pair.bounds(1)
+    bounds = pair.bounds()
     if bounds is None:
         numbers.add("winners", None, None, k, lost, reason="winner sets need two outcomes or more per policy")
         return

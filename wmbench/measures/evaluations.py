@@ -44,10 +44,10 @@ class Pair:
         """(K,) bool, who has an estimate."""
         return np.isfinite(self.learned).all(1)
 
-    def bounds(self, shared: int) -> tuple[Bounds, Bounds] | None:
-        """Bounds of the learned and of the true means, ``shared`` of which hold together at 95 %."""
-        true = mean_bounds(self.true, shared=shared)
-        learned = mean_bounds(np.where(self.finite[:, None], self.learned, 0.0), shared=shared)
+    def bounds(self) -> tuple[Bounds, Bounds] | None:
+        """Bounds of the learned and of the true means, each at 95 %."""
+        true = mean_bounds(self.true)
+        learned = mean_bounds(np.where(self.finite[:, None], self.learned, 0.0))
         if true is None or learned is None:
             return None
         low, high = (np.where(self.finite, end, -np.inf) for end in learned)

@@ -90,6 +90,43 @@ def mmrv_interval(
     return Interval(float(max(0.0, min(low, value - (high - centre)))), float(max(high, value + (centre - low))))
 
 
+def regret_interval(
+    estimate: np.ndarray,
+    outcomes: np.ndarray,
+    k: int,
+    *,
+    variant: str = "range",
+    ties: str = "expected",
+    level: float = 0.95,
+) -> Interval | None:
+    """Interval of the regret that the k items picked would have if evaluated for ever.
+
+    It follows from bounds of the true means, each as strict as it has to be (Bonferroni). The regret exceeds its upper
+    end only if the one best item (the k best for ``top-k-mean``) exceeds its bound or one of the picked falls below
+    its own; it falls short of its lower end only if one of all items is beyond its bound on one side.
+
+    Args:
+        estimate: (K,) S, which picked; finite or minus infinity.
+        outcomes: (K, E) finite outcomes in the true simulator.
+        k: 1 to K.
+        variant: ``range``, ``raw`` or ``top-k-mean``, as :func:`wmbench.statistics.ranking.regret_at_k` has them.
+        ties: ``expected`` or ``worst``.
+        level: Confidence level in (0, 1).
+
+    Returns:
+        The interval; None with fewer than two episodes, or where more than :data:`MANY_TIES` ways lead to the k picked.
+    """
+    certain, tied = picked(estimate, k)
+    best = k if variant == "top-k-mean" else 1
+    every = mean_bounds(outcomes, level, shared=len(outcomes))
+    high, low = (mean_bounds(outcomes, level, shared=2 * n) for n in (best, len(certain) + len(tied)))
+    if every is None or high is None or low is None:
+        return None
+    least = regret_bounds(estimate, every, k, variant=variant, ties=ties)
+    largest = regret_bounds(estimate, (low[0], high[1]), k, variant=variant, ties=ties)
+    return Interval(least.low, largest.high) if least and largest else None
+
+
 def regret_bounds(
     estimate: np.ndarray, true: Bounds, k: int, *, variant: str = "range", ties: str = "expected"
 ) -> Interval | None:

@@ -11,8 +11,8 @@ from scipy import optimize, special
 from wmbench.statistics.bootstrap import RESAMPLES
 from wmbench.statistics.intervals import Interval
 
-FEW_RUNS = 10
-"""Runs in all below which Student's quantile takes the degrees of freedom of one task alone."""
+FEW_RUNS, FEW_TASKS = 10, 2
+"""Up to so many runs or tasks, Student's quantile takes the degrees of freedom of one task alone."""
 
 
 def welch_interval(
@@ -40,11 +40,21 @@ def welch_interval(
     return Interval(centre - half, centre + half)
 
 
+def square_and_add(p: float, own: Interval, q: float, other: Interval) -> Interval:
+    """Interval of a difference p - q of rates from the intervals of each (Newcombe 1998, method 10).
+
+    Args:
+        p: The one.
+        own: Its interval.
+        q: The other.
+        other: Its interval.
+    """
+    low = p - q - math.hypot(p - own.low, other.high - q)
+    return Interval(low, p - q + math.hypot(own.high - p, q - other.low))
+
+
 def wider(one: Interval | None, other: Interval, bounds: tuple[float, float]) -> Interval:
     """The wider of two intervals at each end, inside bounds; the other one if there is only that.
-
-    Means of seeds that all agree give Student's interval no width, though their episodes are few: the other is then
-    what the episodes alone allow.
 
     Args:
         one: An interval or None.
@@ -69,7 +79,8 @@ def stratified_interval(
     The resampling is that of rliable (Agarwal et al. 2021, https://arxiv.org/abs/2108.13264), whose percentiles cover
     77 to 93 % with 3 to 10 runs. Here the resamples give the standard error (times sqrt(n / (n - 1)) for what
     resampling n runs loses), and Student's t, with Satterthwaite's degrees of freedom from the tasks' jackknife
-    variances, the quantile. With fewer than :data:`FEW_RUNS` runs it takes those of the smallest task.
+    variances, the quantile. With :data:`FEW_RUNS` runs or :data:`FEW_TASKS` tasks or fewer it takes those of the
+    smallest task.
 
     Args:
         scores: One array of runs per task, (n_t,) each, finite.
@@ -94,7 +105,7 @@ def stratified_interval(
     kept = flat[np.nonzero(~np.eye(len(flat), dtype=bool))[1].reshape(len(flat), -1)]  # (N, N - 1)
     parts = _jackknife_parts(statistic(kept), counts)
     value = float(statistic(flat[None])[0])
-    if len(flat) < FEW_RUNS:
+    if len(flat) <= FEW_RUNS or len(runs) <= FEW_TASKS:
         quantile = float(special.stdtrit(counts.min() - 1, 0.5 + level / 2))
     else:
         quantile = _student(parts, counts - 1, level)
