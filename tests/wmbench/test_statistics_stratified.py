@@ -15,6 +15,7 @@ from wmbench.statistics import (
     welch_interval,
 )
 from wmbench.statistics import stratified_interval as interval
+from wmbench.statistics.stratified import skewed_interval
 
 RNG = np.random.default_rng(0)
 SCORES = RNG.normal(size=(4, 6)) * 0.1 + np.arange(4)[:, None]  # (tasks, runs)
@@ -68,6 +69,33 @@ def test_intervals_keep_tasks_apart_and_know_how_few_runs_there_are():
     half = np.subtract(*interval(few, mean)[::-1]) / 2
     spread = np.sqrt(sum(f.var(ddof=1) for f in few) / 3) / 2
     assert half == pytest.approx(stats.t.ppf(0.975, 2) * spread, rel=0.1)
+
+
+def test_skewed_means():
+    rng = np.random.default_rng(3)
+    short = [rng.exponential(size=6), 2 * rng.exponential(size=9), rng.exponential(size=5)]
+    centre = np.mean([s.mean() for s in short])
+    low, high = skewed_interval(short)
+    plain = welch_interval(short)
+    assert low <= plain.low
+    assert high > plain.high  # the long tail is above
+    assert high - centre > centre - low
+    mirrored = skewed_interval([-s for s in short])
+    assert mirrored == pytest.approx((-high, -low), abs=1e-9)
+    assert skewed_interval(short, bounds=(0.9, 1.4)) == (0.9, 1.4)
+    assert skewed_interval([np.zeros(3), np.zeros(4)]) == (0.0, 0.0)
+    assert skewed_interval([np.zeros(3), np.zeros(1)]) is None
+    # few groups: at least as wide as the smallest group's degrees of freedom ask for
+    two = [rng.normal(size=3), rng.normal(size=3)]
+    half = stats.t.ppf(0.975, 2) * np.sqrt(sum(g.var(ddof=1) / 3 for g in two)) / 2
+    low, high = skewed_interval(two)
+    assert (low, high) <= (np.mean(two) - half + 1e-12, np.inf)
+    assert high >= np.mean(two) + half - 1e-12
+    hits = 0
+    for _ in range(300):
+        low, high = skewed_interval([rng.exponential(size=5), rng.exponential(size=5)], resamples=500)
+        hits += low <= 1 <= high
+    assert hits / 300 >= 0.91
 
 
 def covered(draw, statistic, truth, trials):

@@ -21,7 +21,7 @@ from wmbench.statistics import (
     wilson,
 )
 from wmbench.statistics.clustered import proportion_interval
-from wmbench.statistics.stratified import square_and_add, wider
+from wmbench.statistics.stratified import skewed_interval, square_and_add, wider
 
 ONE_SEED = "a task with one training seed: over episodes, it speaks of these policies and not of the method"
 NO_SEEDS = "no interval: that needs two training seeds or more per task"
@@ -29,7 +29,9 @@ NO_SEEDS = "no interval: that needs two training seeds or more per task"
 DEFINITIONS = {
     "score": Definition("1", "higher", "mean over tasks of the mean over training seeds, Welch's t over seeds"),
     "iqm": Definition("1", "higher", "interquartile mean of all runs, t with a bootstrap of runs within tasks"),
-    "optimality-gap": Definition("1", "lower", "mean shortfall of runs, t with a bootstrap of runs within tasks"),
+    "optimality-gap": Definition(
+        "1", "lower", "mean over tasks of the mean shortfall of runs, Welch's t or bootstrap-t"
+    ),
     "score-difference": Definition("1", "higher", "mean over shared tasks, Welch's t over training seeds"),
     "improvement": Definition("1", "higher", "P(run of the first > run of the second) + P(equal) / 2, mean of tasks"),
 }
@@ -126,15 +128,12 @@ def _one(name: str, method: Method, target: float) -> list[Result]:
     table = {t: r.tolist() for t, r in zip(tasks, runs, strict=True)}
     numbers.add("score", value, interval, n, method.n_invalid, reason=reason, runs=table)
 
-    def gap(scores: np.ndarray) -> np.ndarray:
-        return np.maximum(target - scores, 0.0).mean(1)
-
-    for key, statistic, bounds in (("iqm", iqm_rows, (-np.inf, np.inf)), ("optimality-gap", gap, (0.0, np.inf))):
-        spread = stratified_interval(runs, statistic, bounds=bounds)
-        why = None if spread else NO_SEEDS
-        numbers.add(
-            key, float(statistic(np.concatenate(runs)[None])[0]), spread, n, method.n_invalid, reason=why, target=target
-        )
+    why = NO_SEEDS if any(len(r) < 2 for r in runs) else None
+    middle = float(iqm_rows(np.concatenate(runs)[None])[0])
+    numbers.add("iqm", middle, stratified_interval(runs, iqm_rows), n, method.n_invalid, reason=why)
+    short = [np.maximum(target - r, 0.0) for r in runs]
+    gap, spread = float(np.mean([s.mean() for s in short])), skewed_interval(short, bounds=(0.0, np.inf))
+    numbers.add("optimality-gap", gap, spread, n, method.n_invalid, reason=why, target=target)
     return numbers.results
 
 

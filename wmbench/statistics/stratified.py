@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import optimize, special
 
-from wmbench.statistics.bootstrap import RESAMPLES
+from wmbench.statistics.bootstrap import RESAMPLES, resample_weights
 from wmbench.statistics.intervals import Interval
 
 FEW_RUNS, FEW_TASKS = 10, 2
@@ -63,6 +63,52 @@ def wider(one: Interval | None, other: Interval, bounds: tuple[float, float]) ->
     """
     low, high = one or other
     return Interval(max(bounds[0], min(low, other.low)), min(bounds[1], max(high, other.high)))
+
+
+def skewed_interval(
+    groups: Sequence[np.ndarray],
+    level: float = 0.95,
+    *,
+    resamples: int = RESAMPLES,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+) -> Interval | None:
+    """Interval of the mean of group means of skewed values, such as shortfalls that are 0 at best.
+
+    The wider end of Welch's (with the degrees of freedom of the smallest group where there are few runs or groups) and
+    of a bootstrap-t within groups (Efron and Tibshirani 1993, chapter 12), a quarter of a value of the group's own
+    spread being added to every resample's.
+
+    Args:
+        groups: Finite values of each group, (n_g,) each.
+        level: Confidence level in (0, 1).
+        resamples: R.
+        bounds: Least and largest possible value; the interval ends there.
+
+    Returns:
+        The interval; None if a group has fewer than two values.
+    """
+    plain = welch_interval(groups, level=level)
+    if plain is None:
+        return None
+    counts = np.array([len(g) for g in groups])
+    centre, error = float(np.mean([np.mean(g) for g in groups])), np.zeros(resamples)
+    variance, spread = 0.0, np.zeros(resamples)
+    for g, values in enumerate(np.asarray(v, dtype=np.float64) for v in groups):
+        n = len(values)
+        offset, weights = values - values.mean(), resample_weights(n, resamples, g)
+        shift, own = weights @ offset / n, float(np.mean(offset**2))
+        error += shift / len(groups)
+        spread += (n * (weights @ offset**2 / n - shift**2) + 0.25 * own) / (n + 0.25) / (n - 1)
+        variance += own / (n - 1)
+    if not variance > 0:
+        return Interval(*np.clip(plain, *bounds))
+    ratios = np.sort(error / np.sqrt(spread / variance))
+    tail = (1 - level) / 2 * (resamples - 1)
+    ends = [centre - ratios[math.ceil(resamples - 1 - tail)], centre - ratios[math.floor(tail)]]
+    if counts.sum() <= FEW_RUNS or len(groups) <= FEW_TASKS:
+        half = float(special.stdtrit(counts.min() - 1, 0.5 + level / 2)) * math.sqrt(variance) / len(groups)
+        ends += [centre - half, centre + half]
+    return wider(plain, Interval(float(min(ends)), float(max(ends))), bounds)
 
 
 def stratified_interval(

@@ -116,7 +116,7 @@ def _errors(kind: str, n: int, method: str) -> dict[str, Draw | float]:
 
         return draw
 
-    return {f"spread {s}, correlation {c}": at(s, c) for s in (0.3, 0.6, 0.9) for c in (0.0, 0.7)}
+    return {f"spread {s}, correlation {c}": at(s, c) for s in (0.3, 0.5, 0.8) for c in (0.0, 0.7)}
 
 
 def _area(n: int, method: str) -> dict[str, Draw | float]:

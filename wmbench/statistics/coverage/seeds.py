@@ -15,6 +15,7 @@ from wmbench.statistics.intervals import Interval
 from wmbench.statistics.stratified import (
     improvement,
     iqm_rows,
+    skewed_interval,
     square_and_add,
     stratified_interval,
     welch_interval,
@@ -48,10 +49,10 @@ def cases() -> list[Case]:
     )
     for tasks, runs in LAYOUTS:
         size = f"{tasks} tasks, {runs} seeds"
-        found.append(Case("IQM, t with bootstrap", size, "methods", partial(_aggregate, tasks, runs, iqm_rows, True)))
-        found.append(Case("IQM, percentile bootstrap", size, "", partial(_aggregate, tasks, runs, iqm_rows, False)))
+        found.append(Case("IQM, t with bootstrap", size, "methods", partial(_aggregate, tasks, runs, "iqm")))
+        found.append(Case("IQM, percentile bootstrap", size, "", partial(_aggregate, tasks, runs, "percentile")))
         found.append(
-            Case("optimality gap, t with bootstrap", size, "methods", partial(_aggregate, tasks, runs, _gap, True))
+            Case("optimality gap, Welch or bootstrap-t", size, "methods", partial(_aggregate, tasks, runs, "gap"))
         )
         found.append(
             Case("probability of improvement, Newcombe", size, "methods", partial(_improvement, tasks, runs, True))
@@ -60,8 +61,8 @@ def cases() -> list[Case]:
     return found
 
 
-def _gap(scores: np.ndarray) -> np.ndarray:
-    return np.maximum(1.0 - scores, 0.0).mean(1)
+def _short(scores: np.ndarray) -> np.ndarray:
+    return np.maximum(1.0 - scores, 0.0)
 
 
 def _scores(rng: np.random.Generator, shape: str, seeds: int, ratio: float) -> np.ndarray:
@@ -127,22 +128,23 @@ def _runs(rng: np.random.Generator, tasks: int, runs: int, shape: str, apart: fl
     return centre[:, None] + spread[:, None] * SHAPES[shape](rng, (times, tasks, runs))
 
 
-def _aggregate(
-    tasks: int, runs: int, statistic: Callable[[np.ndarray], np.ndarray], ours: bool
-) -> dict[str, Draw | float]:
-    """The truth is the statistic's mean at this number of runs."""
+def _aggregate(tasks: int, runs: int, kind: str) -> dict[str, Draw | float]:
+    """The truth is the mean over sets of this many runs."""
 
     def at(shape: str, apart: float) -> Draw:
         many = _runs(np.random.default_rng(0), tasks, runs, shape, apart, 20_000)
-        truth = float(statistic(many.reshape(len(many), -1)).mean())
+        gap = kind == "gap"
+        truth = float(_short(many).mean() if gap else iqm_rows(many.reshape(len(many), -1)).mean())
 
         def draw(rng: np.random.Generator) -> tuple[Interval | None, float]:
             scores = _runs(rng, tasks, runs, shape, apart)[0]
-            if ours:
-                return stratified_interval(list(scores), statistic, resamples=500), truth
+            if gap:
+                return skewed_interval(list(_short(scores)), resamples=1000, bounds=(0.0, np.inf)), truth
+            if kind == "iqm":
+                return stratified_interval(list(scores), iqm_rows, resamples=500), truth
             chosen = rng.integers(runs, size=(500, tasks, runs))
             drawn = np.take_along_axis(np.broadcast_to(scores, chosen.shape), chosen, axis=2).reshape(500, -1)
-            low, high = np.quantile(statistic(drawn), [0.025, 0.975])
+            low, high = np.quantile(iqm_rows(drawn), [0.025, 0.975])
             return Interval(float(low), float(high)), truth
 
         return draw
