@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -127,6 +127,7 @@ def test_e_values_known_answers():
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+@example((1, 368))
 def test_confidence_sequences_are_wider_than_wilson_and_mirror(counts):
     k, n = counts
     low, high = confidence_sequence(k, n)

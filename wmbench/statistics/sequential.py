@@ -61,7 +61,11 @@ def _lowest_rate(successes: int, n: int, level: float) -> float:
     if successes == 0:
         return 0.0
     limit = -np.log1p(-level)
-    return float(optimize.brentq(lambda p: float(log_e_proportion(successes, n, p)) - limit, 1e-300, successes / n))
+
+    def excess(log_p: float) -> float:  # by the logarithm, since the rate may be tiny
+        return float(log_e_proportion(successes, n, np.exp(log_p))) - limit
+
+    return float(np.exp(optimize.brentq(excess, np.log(1e-300), np.log(successes / n))))
 
 
 @dataclass(frozen=True)
