@@ -14,14 +14,15 @@ from wmbench.statistics.coverage import Case, Draw
 from wmbench.statistics.intervals import Interval, agresti_caffo, clopper_pearson, quantile_interval, wilson
 from wmbench.statistics.sequential import log_e_proportion, mean_sequence
 
-RATES = tuple(round(0.05 + 0.01 * i, 2) for i in range(91))
+RATES = tuple(round(0.05 + 0.001 * i, 3) for i in range(901))
 
 
 def cases() -> list[Case]:
     """Rates, differences of rates, quantiles, sequences."""
     found = []
-    for n in (10, 20, 50, 100):
+    for n in (16, 20, 50, 100):
         found.append(Case("Wilson", f"{n} episodes", "success", partial(_binomial, wilson, n)))
+    found.append(Case("Wilson", "10 episodes, the suite takes 16 or more", "", partial(_binomial, wilson, 10)))
     found += [
         Case("Clopper-Pearson", f"{n} episodes", "success, details", partial(_binomial, clopper_pearson, n))
         for n in (20, 50)
