@@ -281,3 +281,11 @@ def test_gaussian_likelihood_by_hand(tmp_path):
     entropy = np.logaddexp(0, logit[..., 0]) - ends * logit[..., 0]
     expected = nll + bounds + entropy.mean(1).sum()
     assert float(run._loss(part).detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_bounds_of_the_variance_stay_apart(tmp_path):
+    """Even when nothing but their penalty speaks, and for long."""
+    pulled = dataclasses.replace(FAST, bound_weight=10.0, learning_rate=0.1, schedule="constant", max_updates=300)
+    model = fit(pulled, tmp_path)
+    gap = model.max_logvar - model.min_logvar
+    assert (gap >= train.APART - 1e-5).all() and gap.min() < 1.1

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 RESUME = "resume.safetensors"
 LOG = "log.jsonl"
+APART = 1.0
+"""The least distance of the log-variance's bounds. The penalty that draws them together has no lower end, and Adam makes
+full steps of the weakest steady pull: without it an upper bound can fall below its lower one and never learn again."""
 SAVE_SECONDS = 2.0
 """How much work a killed run loses at most (and at least one epoch)."""
 HOLDOUT = 20_000
@@ -113,6 +116,8 @@ class Training:
             self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()
+            with torch.no_grad():
+                torch.maximum(self.model.max_logvar, self.model.min_logvar + APART, out=self.model.max_logvar)
             total += loss.detach()
             count += 1
             self.updates += 1
