@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 RESUME = "resume.safetensors"
 LOG = "log.jsonl"
 APART = 1.0
-"""The least distance of the log-variance's bounds. The penalty that draws them together has no lower end, and Adam makes
-full steps of the weakest steady pull: without it an upper bound can fall below its lower one and never learn again."""
+"""The least distance of the log-variance's bounds. The penalty that draws them together has no lower end, and Adam
+makes full steps of the weakest steady pull: without it an upper bound can fall below its lower one and stay there."""
 SAVE_SECONDS = 2.0
 """How much work a killed run loses at most (and at least one epoch)."""
 HOLDOUT = 20_000
