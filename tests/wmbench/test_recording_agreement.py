@@ -85,6 +85,11 @@ def test_invalid_episodes_are_worth_the_least_and_counted():
     assert results["bias"].details["table"]["true"][2] == arrays["worst"][1]
 
 
+def test_policies_that_always_fail_are_no_recording():
+    with pytest.raises(DatasetError, match="no episode in the true simulator is valid, the first because .*NaN"):
+        record_agreement(TASK, {"a": Constant(np.nan)}, {"oracle": "oracle"}, episodes=2)
+
+
 def test_success_up_to_a_horizon(toy_card, toy_episode):
     episodes = [toy_episode(s, steps=10) for s in range(5)]
     for when in ("once", "at_end"):

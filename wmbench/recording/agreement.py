@@ -43,7 +43,7 @@ def record_agreement(
         **options: Of :func:`wmbench.rollout.rollout`, for example ``num_envs`` and ``device``.
 
     Raises:
-        DatasetError: No policies or simulators, or horizons beyond the task's.
+        DatasetError: No policies or simulators, horizons beyond the task's, or not one valid true episode.
         ValueError: Unknown outcome.
     """
     if outcome not in OUTCOMES:
@@ -54,17 +54,14 @@ def record_agreement(
     if steps[0] < 1 or steps[-1] > task.horizon:
         raise DatasetError(f"{task.id}: horizons must lie between 1 and {task.horizon}, got {steps}")
     seeds = episode_seeds(seed, task.id, "eval", episodes)
-    rows = {
-        where: np.stack(
-            [
-                _scores(task, rollout(task, p, seeds, simulator=ref, on_error="record", **options), steps, outcome)
-                for p in policies.values()
-            ],
-            axis=1,
-        )  # (H, K, E)
-        for where, ref in {"true": None, **{f"learned {name}": ref for name, ref in simulators.items()}}.items()
-    }
-    true, *learned = rows.values()
+    found = [
+        [rollout(task, p, seeds, simulator=where, on_error="record", **options) for p in policies.values()]
+        for where in (None, *simulators.values())
+    ]
+    if faults := [e.invalid for row in found[0] for e in row if e.invalid]:
+        if len(faults) == len(policies) * episodes:
+            raise DatasetError(f"{task.id}: no episode in the true simulator is valid, the first because {faults[0]}")
+    true, *learned = (np.stack([_scores(task, row, steps, outcome) for row in rows], axis=1) for rows in found)
     arrays = {
         "subject": np.array(list(simulators)),
         "policy": np.array(list(policies)),
