@@ -58,9 +58,9 @@ def record_agreement(
         [rollout(task, p, seeds, simulator=where, on_error="record", **options) for p in policies.values()]
         for where in (None, *simulators.values())
     ]
-    if faults := [e.invalid for row in found[0] for e in row if e.invalid]:
-        if len(faults) == len(policies) * episodes:
-            raise DatasetError(f"{task.id}: no episode in the true simulator is valid, the first because {faults[0]}")
+    faults = [e.invalid for row in found[0] for e in row if e.invalid]
+    if len(faults) == len(policies) * episodes:
+        raise DatasetError(f"{task.id}: no episode in the true simulator is valid, the first because {faults[0]}")
     true, *learned = (np.stack([_scores(task, row, steps, outcome) for row in rows], axis=1) for rows in found)
     arrays = {
         "subject": np.array(list(simulators)),

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import gymnasium as gym
 import numpy as np
-import torch
 
 from wmbench.cards import TaskCard
 from wmbench.episodes import Dataset
 from wmbench.errors import DatasetError
-from wmbench.keys import fold_in, keys_from_seeds
-from wmbench.protocols import Start, WorldModel
+from wmbench.protocols import WorldModel
+from wmbench.recording.branching import branch_model, branch_true
 from wmbench.recording.drift import cut_windows
-from wmbench.recording.one_step import heads_of
 from wmbench.recording.store import Recording
-from wmbench.recording.subjects import AffineDelta, baselines, check_models, describe, device_of
+from wmbench.recording.subjects import AffineDelta, baselines, check_models, describe
 
 BRANCHES = ("recorded", "near", "data", "corner")
 NEAR = 0.1
@@ -61,14 +57,10 @@ def record_counterfactuals(
     action = branch_actions(dataset.task, cut.action, seed)  # (N, B, K, A)
     known = np.repeat(cut.valid[:, None], len(BRANCHES), axis=1)
     known[:, BRANCHES.index("data")] &= cut.valid[_others(starts, seed)]
-    simulator = gym.make(dataset.task.id).unwrapped
-    try:
-        truth, valid = _branch(simulator, cut.state, action, known)
-    finally:
-        simulator.close()
+    true = branch_true(dataset.task, cut.state, action, known)
     first = cut.truth[:, 0]
     names, roles = list(models), ["model"] * len(models)
-    found = [_imagine(model, first, cut.state, action, seed) for model in models.values()]
+    found = [branch_model(model, first, cut.state, action, seed)["observation"] for model in models.values()]
     for name, rule in (baselines(dataset) if with_baselines else {}).items():
         if name not in models:
             names, roles = [*names, name], [*roles, "baseline"]
@@ -81,8 +73,8 @@ def record_counterfactuals(
         "branch": np.array(BRANCHES),
         "observation": first,
         "action": action,
-        "truth": truth,
-        "valid": valid,
+        "truth": true.observation,
+        "valid": true.valid,
         "prediction": prediction,
         "episode": cut.episode,
         "step": cut.step,
@@ -122,43 +114,6 @@ def _others(n: int, seed: int) -> np.ndarray:
     partner = np.empty(n, dtype=np.int64)
     partner[order] = np.roll(order, 1)
     return partner
-
-
-def _branch(simulator: Any, states: np.ndarray, action: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """True observations (N, B, K, O) float32, and which steps there were (N, B, K): up to the end of the episode."""
-    n, branches, steps, _ = action.shape
-    out, valid = None, np.zeros((n, branches, steps), dtype=bool)
-    for i in range(n):
-        for b in range(branches):
-            observation = simulator.set_state(states[i])
-            if out is None:
-                out = np.zeros((n, branches, steps, len(observation)), np.float32)
-            for k in range(int(known[i, b].sum())):
-                out[i, b, k], _, terminated, truncated, _ = simulator.step(action[i, b, k])
-                valid[i, b, k] = True
-                if terminated or truncated:
-                    break
-    assert out is not None  # cut_windows returns at least one window
-    return out, valid
-
-
-def _imagine(model: WorldModel, first: np.ndarray, states: np.ndarray, action: np.ndarray, seed: int) -> np.ndarray:
-    """A model's observations of every branch, (N, B, K, O) float64."""
-    n, branches, steps, size = action.shape
-    device = device_of(model)
-    keys = np.repeat(fold_in(keys_from_seeds(np.arange(n)), seed), branches)
-    start = Start(
-        observation=torch.from_numpy(np.repeat(first, branches, axis=0)).to(device),
-        sim_state=torch.from_numpy(np.repeat(states, branches, axis=0)),
-    )
-    given = torch.from_numpy(action.reshape(n * branches, steps, size)).to(device)
-    out = []
-    with torch.no_grad():
-        state = model.initial(start, keys=torch.from_numpy(keys).to(device))
-        for k in range(steps):
-            state, answer = model.step(state, given[:, k])
-            out.append(heads_of(answer)["observation"])
-    return np.stack(out, axis=1).reshape(n, branches, steps, -1)
 
 
 def _repeat(rule: AffineDelta, first: np.ndarray, action: np.ndarray) -> np.ndarray:
