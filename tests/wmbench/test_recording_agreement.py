@@ -86,7 +86,7 @@ def test_invalid_episodes_are_worth_the_least_and_counted():
 
 
 def test_policies_that_always_fail_are_no_recording():
-    with pytest.raises(DatasetError, match="no episode in the true simulator is valid, the first because .*NaN"):
+    with pytest.raises(DatasetError, match=r"no episode in the true simulator is valid, the first because .*NaN"):
         record_agreement(TASK, {"a": Constant(np.nan)}, {"oracle": "oracle"}, episodes=2)
 
 
