@@ -140,4 +140,5 @@ MEASURE = Measure(
     needs=SUCCESS.needs,
     source="McNemar 1947; Bonett and Price 2012; e-values after Robbins 1970 and Ville 1939; docs/measures.md",
     function=comparison,
+    recording="success",
 )

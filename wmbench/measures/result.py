@@ -94,6 +94,7 @@ class Measure:
         source: Where the definition comes from.
         function: Arrays by name to results. No file, clock, simulator, model or global random state.
         ranks: Whether its numbers may order models in a ranking; False for what only describes artefacts.
+        recording: Name of the recording whose arrays it reads; ``""`` for one of its own name.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Measure:
     source: str
     function: Callable[[Arrays], list[Result]]
     ranks: bool = True
+    recording: str = ""
 
     def __call__(self, arrays: Arrays) -> list[Result]:
         """Measure.

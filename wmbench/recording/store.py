@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,19 @@ class Recording:
             DatasetError: An array that it needs is missing.
         """
         return registry.measures.load(self.measure)(self.arrays)
+
+    def every_result(self, only: Collection[str] = ()) -> list[Result]:
+        """Apply every installed measure that reads recordings of this name, its own first.
+
+        Args:
+            only: Names of measures; all of them if empty.
+
+        Raises:
+            DatasetError: An array that one of them needs is missing.
+        """
+        own = {name: m for name, m in registry.measures if (m.recording or m.name) == self.measure}
+        order = sorted(own, key=lambda name: (name != self.measure, name))
+        return [result for name in order if not only or name in only for result in own[name](self.arrays)]
 
     def digest(self) -> str:
         """SHA-256 over names, types, shapes and contents of the arrays."""
@@ -111,6 +125,32 @@ class Recording:
         if _hashes(arrays) != stored:
             raise DatasetError(f"{path} is damaged: its arrays do not match their hashes; record it again")
         return recording
+
+
+def find_recordings(path: Path | str) -> list[Path]:
+    """Every recording in a folder and below it, sorted, or the one that is named.
+
+    Raises:
+        DatasetError: There is no such file or folder, or no recording in it.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        if not path.exists():
+            raise DatasetError(f"{path} does not exist")
+        return [path]
+    found = [p for p in sorted(path.rglob(f"[!.]*{SUFFIX}")) if _is_recording(p)]
+    if not found:
+        raise DatasetError(f"{path} holds no recording")
+    return found
+
+
+def _is_recording(path: Path) -> bool:
+    """Whether a safetensors file says that it is a recording; one that cannot be read is left for loading to refuse."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return path.name == f"recording{SUFFIX}"
 
 
 def _file(path: Path | str) -> Path:
