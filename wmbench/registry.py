@@ -113,3 +113,6 @@ commands = Registry("wmbench.commands", "command")
 
 checkpoints = Registry("wmbench.checkpoints", "checkpoint collection")
 """Package name to a function without arguments: (model or policy name, task id) to a shipped folder."""
+
+recorders = Registry("wmbench.recorders", "recorder")
+"""Name of a recording to a :class:`wmbench.recording.recorder.Recorder`."""
