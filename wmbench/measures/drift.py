@@ -113,7 +113,8 @@ def drift(arrays: Arrays) -> list[Result]:
         arrays: ``subject`` (M,), ``role`` (M,) of ``model``, ``baseline`` or ``floor``, ``disturbance`` (M,) in
             standard deviations (0 for all but the floor), ``dimension`` (O,), ``kind`` (O,), ``unit`` (O,),
             ``truth`` (W, H + 1, O), ``valid`` (W, H) bool, ``prediction`` (M, W, H, O), ``episode`` (W,),
-            ``observation_std`` (O,), ``observation_low`` (O,), ``observation_high`` (O,), ``control_hz`` ().
+            ``observation_std`` (O,), ``observation_low`` (O,), ``observation_high`` (O,), ``control_hz`` (); where the
+            recording has no floor of its own ``floor_steps`` (), the median of a table of floors.
 
     Returns:
         For each subject ``auc``, ``auc-to-floor`` where there is a floor, and per threshold ``steps-to-0.5`` (the
@@ -133,7 +134,7 @@ def drift(arrays: Arrays) -> list[Result]:
             for m, role in enumerate(roles)
             if role == "floor" and math.isclose(arrays["disturbance"][m], FLOOR_SCALE, rel_tol=1e-6)
         ),
-        None,
+        _shipped_floor(arrays, horizon),
     )
     hz = float(arrays["control_hz"])
     results: list[Result] = []
@@ -200,6 +201,12 @@ def _steps(
             {**details, "seconds": mean / hz},
         ),
     ]
+
+
+def _shipped_floor(arrays: Arrays, horizon: int) -> int | None:
+    """The floor of a table, for recordings without a disturbed simulator; None if there is neither."""
+    steps = float(arrays.get("floor_steps", np.nan))
+    return None if math.isnan(steps) else int(min(horizon, steps))
 
 
 def _median(one: Rollouts, threshold: float) -> float:
