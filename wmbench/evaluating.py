@@ -10,6 +10,7 @@ from typing import Any
 
 from wmbench import registry
 from wmbench.cards import TaskCard
+from wmbench.delays import First, LatencyTrace, OnMiss, delayed
 from wmbench.errors import CheckpointError
 from wmbench.files import write_json
 from wmbench.measures import Result
@@ -33,7 +34,8 @@ class Evaluation:
         seeds: One per episode, in order.
         episodes: One outcome per seed: see :func:`wmbench.recording.success.outcome`.
         results: Success (Wilson interval), return and length (bootstrap intervals).
-        settings: What was asked for: root seed, number of environments, device, where episodes begin.
+        settings: What was asked for: root seed, number of environments, device, where episodes begin; under
+            ``delayed`` how late the policy answered, with the latency trace itself, if it did.
         facts: Seconds and provenance: what may differ between two runs with the same outcome.
     """
 
@@ -92,6 +94,10 @@ def evaluate(
     seeds: Sequence[int] | None = None,
     name: str | None = None,
     on_episode: Callable[[int, Any], None] | None = None,
+    delay: int = 0,
+    latency_trace: LatencyTrace | str | Path | None = None,
+    on_miss: OnMiss = "hold",
+    first: First = "zero",
     **options: Any,
 ) -> Evaluation:
     """Evaluate a policy on a fixed list of episodes.
@@ -114,11 +120,17 @@ def evaluate(
         seeds: Explicit episode seeds instead of those derived from ``seed``.
         name: What the policy is called in results; its reference by default.
         on_episode: Called with (position, episode) as episodes end.
+        delay: Control steps from an observation to the action chosen from it; 0 is the synchronous evaluation.
+        latency_trace: Measured times of decisions to replay, or their file; see :class:`wmbench.delays.TraceDelay`.
+        on_miss: What is applied while a decision of the trace is under way: ``"hold"``, ``"zero"`` or ``"chunk"``.
+        first: What is applied until the first decision arrives: ``"zero"`` or ``"mid"``.
         **options: Further options of :class:`wmbench.rollout.Rollout`.
 
     Raises:
         NotRegisteredError: No such task.
         CheckpointError: No such policy or world model, or a checkpoint that cannot be used.
+        DatasetError: A file that is no latency trace.
+        WmbenchError: A delay that is none, or both a delay and a trace.
         ValueError: Fewer than one episode.
     """
     from wmbench.rollout import rollout
@@ -129,6 +141,8 @@ def evaluate(
         raise ValueError(f"{card.id}: an evaluation needs at least one episode")
     actor = make_policy(policy, card, device=device, config=policy_config) if isinstance(policy, str) else policy
     label = name or (policy if isinstance(policy, str) else type(policy).__name__)
+    trace = LatencyTrace.load(latency_trace) if isinstance(latency_trace, (str, Path)) else latency_trace
+    actor, late = delayed(actor, card, delay=delay, trace=trace, on_miss=on_miss, first=first)
     began = time.perf_counter()
     run = rollout(
         card,
@@ -149,6 +163,7 @@ def evaluate(
     recording = record_success(card, subject(label, where), outcomes)
     settings: dict[str, Any] = {"seed": seed if seeds is None else None, "num_envs": num_envs, "device": device}
     settings |= {"init": init, "policy_config": dict(policy_config or {}), "task_digest": card.digest()}
+    settings |= {"delayed": late} if late else {}
     evaluation = Evaluation(
         task=card.id,
         policy=label,

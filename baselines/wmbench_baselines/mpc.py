@@ -171,6 +171,10 @@ class MPC:
         centre = np.broadcast_to(self.centre.cpu().numpy(), (len(mean), 1, mean.shape[2]))
         return action, {"mean": np.concatenate([mean[:, 1:], centre], 1), "left": left - 1}
 
+    def chunk(self, state: State) -> np.ndarray:
+        """What is planned after the action just returned, (B, H - 1, A) float32, from the state returned with it."""
+        return state["mean"][:, :-1]
+
     @torch.no_grad()
     def plan(self, observation: torch.Tensor, mean: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         """Improve plans.

@@ -27,6 +27,9 @@ def main(
     device: str = "cpu",
     init: Literal["true", "bank"] = "true",
     policy_config: str = "{}",
+    delay: int = 0,
+    latency_trace: Path | None = None,
+    on_miss: Literal["hold", "zero", "chunk"] = "hold",
     out: Path | None = None,
 ) -> None:
     """Evaluate a policy over a fixed list of episodes.
@@ -41,13 +44,18 @@ def main(
         device: Torch device of learned simulator and policy.
         init: Where imagined episodes begin: the true simulator's starts, or the bank of the checkpoint.
         policy_config: Settings of a policy that needs no training, as JSON, for example '{"smoothness": 0.9}'.
+        delay: Control steps from an observation to the action chosen from it; the world goes on meanwhile.
+        latency_trace: JSON file with measured seconds per decision, which are replayed instead of a fixed delay.
+        on_miss: What is applied while a decision of the trace is under way: the last action, zero, or the next one of
+            the plan that arrived last.
         out: Where to write the record; by default runs/evaluate/TASK-POLICY-SIMULATOR-sSEED.json.
     """
     card = task_card(task)
     if episodes < 1 or num_envs < 1:
         raise WmbenchError(f"--episodes and --num-envs must be at least 1, got {episodes} and {num_envs}")
     where = "true" if simulator is None else Path(simulator).name
-    path = out or Path("runs") / "evaluate" / f"{card.name}-{Path(policy).name}-{where}-s{seed}.json"
+    late = f"-d{delay}" if delay else ("" if latency_trace is None else f"-{latency_trace.stem}-{on_miss}")
+    path = out or Path("runs") / "evaluate" / f"{card.name}-{Path(policy).name}-{where}-s{seed}{late}.json"
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as progress:
         bar = progress.add_task(f"{card.name}, {policy} in {where}", total=episodes)
@@ -61,6 +69,9 @@ def main(
             device=device,
             init=init,
             policy_config=_settings(policy_config),
+            delay=delay,
+            latency_trace=latency_trace,
+            on_miss=on_miss,
             out=path,
             on_episode=lambda *_: progress.advance(bar),
         )
