@@ -181,10 +181,6 @@ class TraceDelay:
         if on_miss not in ("hold", "zero", "chunk"):
             raise WmbenchError(f"on_miss must be 'hold', 'zero' or 'chunk', got {on_miss!r}")
         self.policy: Any = policy
-        if on_miss == "chunk" and not isinstance(policy, Chunked):
-            raise WmbenchError(
-                f"on_miss='chunk' needs a policy that has chunk(state) -> (B, K, A); {type(policy).__name__} has not"
-            )
         self.on_miss = on_miss
         self._delays = trace.steps(task.control_hz)  # (N,)
         self._zero = default_action(task, "zero")
@@ -192,7 +188,11 @@ class TraceDelay:
         self._check = ActionCheck(task)
         self._length = 1  # of a plan: the action that was returned, then the chunk
         if on_miss == "chunk":
-            self._length += self.policy.chunk(self.policy.initial(1)).shape[1]
+            if not isinstance(policy, Chunked):
+                raise WmbenchError(
+                    f"on_miss='chunk' needs a policy that has chunk(state) -> (B, K, A); {type(policy).__name__} has not"
+                )
+            self._length += policy.chunk(policy.initial(1)).shape[1]
 
     def initial(self, batch_size: int) -> State:
         """State of ``batch_size`` fresh episodes.
