@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import mujoco
 import numpy as np
 
 from wmbench.cards import TaskCard
+from wmbench_envs.mujoco_branch import PHYSICS, Seen, Stepper, fill
 from wmbench_envs.mujoco_scene import Scene, camera
-from wmbench_envs.mujoco_state import StateVector
+from wmbench_envs.mujoco_state import SIGNATURE, StateVector
 from wmbench_envs.mujoco_warnings import compiler_warnings
+from wmbench_envs.true_branch import Branched
 
 
 def _import_suite() -> Any:
@@ -86,6 +89,38 @@ class DmControl:
             self.reset(0)  # sets the parts of the model that are the same in every episode
         self._state.set(state, mujoco.mj_step1)
         return self._flat(self._task.get_observation(self._physics))
+
+    def branch(self, states: np.ndarray, action: np.ndarray, steps: np.ndarray) -> Branched | None:
+        """Branch by MuJoCo's threaded rollout; None for tasks that keep their goal in the model."""
+        if self._card.kwargs.get("goal"):
+            return None
+        if not self._begun:
+            self.reset(0)
+        model, data, physics, task = self._model, self._data, self._physics, self._task
+        control = np.empty((*action.shape[:2], model.nu))
+        for at in np.ndindex(action.shape[:2]):
+            task.before_step(action[at], physics)
+            control[at] = data.ctrl
+        late = np.zeros(model.nsensordata, dtype=bool)
+        for first, count, stage in zip(model.sensor_adr, model.sensor_dim, model.sensor_needstage, strict=True):
+            late[first : first + count] = stage == mujoco.mjtStage.mjSTAGE_ACC
+        any_late, size = bool(late.any()), int(PHYSICS)
+
+        def follow(r: int, reached: np.ndarray, sensors: np.ndarray) -> Iterator[Seen]:
+            for chosen, state, sensed in zip(control[r], reached, sensors, strict=True):
+                mujoco.mj_setState(model, data, state, size)
+                data.ctrl[:] = chosen
+                mujoco.mj_step1(model, data)
+                if any_late:
+                    data.sensordata[late] = sensed[late]
+                task.after_step(physics)
+                reward = float(task.get_reward(physics))
+                observation = self._flat(task.get_observation(physics))
+                discount = task.get_termination(physics)
+                yield observation, reward, discount == 0.0, discount is not None and discount > 0.0
+
+        rows = Stepper(model, SIGNATURE, self._sub_steps).rows(states, control)
+        return fill(rows, steps, (*action.shape[:2], len(self._card.observation)), follow)
 
     def render(self, height: int, width: int) -> np.ndarray:
         """The current scene, (H, W, 3) uint8."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -9,9 +10,13 @@ import mujoco
 import numpy as np
 
 from wmbench.cards import TaskCard
+from wmbench_envs.mujoco_branch import PHYSICS, Seen, Stepper, fill
 from wmbench_envs.mujoco_scene import Scene, camera
-from wmbench_envs.mujoco_state import StateVector
+from wmbench_envs.mujoco_state import SIGNATURE, StateVector
 from wmbench_envs.mujoco_warnings import compiler_warnings
+from wmbench_envs.true_branch import Branched
+
+LEAST_SUB_STEPS = 4
 
 
 class GymMujoco:
@@ -62,6 +67,29 @@ class GymMujoco:
         """Restore, and return the observation as it was: the derived arrays are those of the last sub-step."""
         self._state.set(state, _place)
         return self._env._get_obs().astype(np.float32)
+
+    def branch(self, states: np.ndarray, action: np.ndarray, steps: np.ndarray) -> Branched | None:
+        """Branch by MuJoCo's threaded rollout.
+
+        None for tasks that read arrays as the last sub-step left them, which a rollout does not give back, and for
+        the inverted pendulum, whose two light sub-steps are over before threads are of use.
+        """
+        if self._card.kwargs.get("derived") or self._env.frame_skip < LEAST_SUB_STEPS:
+            return None
+        env, size = self._env, int(PHYSICS)
+
+        def follow(r: int, physics: np.ndarray, sensors: np.ndarray) -> Iterator[Seen]:
+            mujoco.mj_setState(env.model, env.data, states[r], SIGNATURE)
+            for chosen, reached in zip(action[r], physics, strict=True):
+                # The environment's own step, with the simulation's outcome put in place of the simulation.
+                env.do_simulation = lambda *_, to=reached: mujoco.mj_setState(env.model, env.data, to, size)
+                yield env.step(chosen)[:4]
+
+        rows = Stepper(env.model, SIGNATURE, env.frame_skip).rows(states, action)
+        try:
+            return fill(rows, steps, (*action.shape[:2], len(self._card.observation)), follow)
+        finally:
+            vars(env).pop("do_simulation", None)
 
     def render(self, height: int, width: int) -> np.ndarray:
         """The current scene, (H, W, 3) uint8."""

@@ -14,9 +14,7 @@ from wmbench.cards import SuccessRule, TaskCard
 from wmbench.checks import ActionCheck, misuse
 from wmbench.errors import RenderError, StateError
 from wmbench_envs.spaces import check_seed, draw_seed, metadata, spaces
-
-HEADER = 4
-"""A state begins with: the task's tag, steps taken, return so far, whether the episode has ended."""
+from wmbench_envs.true_branch import HEADER, Branched, Outcome, branch_together
 
 
 class Backend(Protocol):
@@ -44,6 +42,13 @@ class Backend(Protocol):
 
     def moving(self) -> slice:
         """Where positions and velocities lie in a state."""
+        ...
+
+    def branch(self, states: np.ndarray, action: np.ndarray, steps: np.ndarray) -> Branched | None:
+        """Branch R states (R, S) at once under checked actions (R, K, A) for (R,) steps each, up to the task's end.
+
+        Wherever this leaves the simulation. None where only stepping one by one is exact, or is as fast.
+        """
         ...
 
     def render(self, height: int, width: int) -> np.ndarray:
@@ -89,7 +94,8 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
         self._size = (height, width)
         self._backend: Backend = _backend_class(card)(card)
         self._advance = self._backend.step
-        self._check = ActionCheck(card).one
+        self._bounds = ActionCheck(card)
+        self._check = self._bounds.one
         self._rule = card.success
         self._kind = card.success.kind
         self._threshold = card.success.threshold
@@ -194,6 +200,45 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
         """
         if self._closed:
             self._misuse("set_state")
+        given = self._own_state(state)
+        observation = self._backend.set_state(given[HEADER:])
+        self._steps = int(given[1])
+        self._return = float(given[2])
+        self._ready = not given[3]
+        self._begun = True
+        return observation
+
+    def branch(self, states: np.ndarray, action: np.ndarray, steps: np.ndarray) -> Outcome | None:
+        """Follow many branches at once: the same bits as :meth:`set_state` and :meth:`step` for each in turn.
+
+        The episode that this environment is in the middle of goes on afterwards as if nothing had happened.
+
+        Args:
+            states: (R, S), each as :meth:`get_state` of this task gave it.
+            action: (R, K, A) float array.
+            steps: (R,) int, how far each branch is to go if its episode lasts.
+
+        Returns:
+            Observation (R, K, O) float32, reward (R, K) float64, terminated, success and valid (R, K) bool, the last
+            up to and with the episode's end, everything zero elsewhere. None where the backend has no such way, or
+            something about these branches has to be looked at one by one (an action that is not finite, an episode
+            that has ended, a simulation that breaks down): then step, which says what is wrong.
+
+        Raises:
+            LifecycleError: After close.
+            StateError: As :meth:`set_state`.
+        """
+        if self._closed:
+            self._misuse("branch")
+        given = [self._own_state(state) for state in states]
+        before = self._backend.get_state() if self._begun else None
+        found = branch_together(self.card, self._backend, self._bounds, given, action, steps)
+        if before is not None:
+            self._backend.set_state(before)
+        return found
+
+    def _own_state(self, state: np.ndarray) -> np.ndarray:
+        """Refuse a state that :meth:`get_state` cannot have given; (S,) float64."""
         given = np.asarray(state)
         if given.dtype.kind != "f" or given.shape != (HEADER + self._backend.state_size(),):
             raise StateError(
@@ -204,13 +249,7 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
             raise StateError(f"{self.card.id}: this state was saved by another task or version")
         if not np.isfinite(given).all():
             raise StateError(f"{self.card.id}: number {int(np.argmin(np.isfinite(given)))} of the state is not finite")
-        given = given.astype(np.float64)
-        observation = self._backend.set_state(given[HEADER:])
-        self._steps = int(given[1])
-        self._return = float(given[2])
-        self._ready = not given[3]
-        self._begun = True
-        return observation
+        return given.astype(np.float64)
 
     def moving(self) -> slice:
         """Where positions and velocities lie in :meth:`get_state`: what a small disturbance moves."""

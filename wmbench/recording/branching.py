@@ -45,6 +45,9 @@ def branch_true(
 ) -> Branches:
     """Branch the true simulator. Every branch, recorded or not, is restored from its saved state.
 
+    A simulator that has a method ``branch`` (states (R, S), action (R, K, A), steps (R,)) is asked for all branches at
+    once, with the same outcome; where it answers None, and where there is no such method, they are stepped in turn.
+
     Args:
         task: Which simulator.
         states: (N, S) float64, of :meth:`wmbench.protocols.Simulator.get_state`.
@@ -63,6 +66,12 @@ def branch_true(
             simulator.close()
     shape = action.shape[:3]
     known = np.ones(shape, dtype=bool) if known is None else known
+    if (together := getattr(simulator, "branch", None)) is not None:
+        rows = shape[0] * shape[1]
+        given = np.repeat(states, shape[1], axis=0), action.reshape(rows, *action.shape[2:]), known.reshape(rows, -1)
+        found = together(*given[:2], given[2].sum(1))
+        if found is not None:
+            return Branches(*(part.reshape(*shape, *part.shape[2:]) for part in found))
     observation = np.zeros((*shape, len(task.observation)), np.float32)
     reward = np.zeros(shape)
     terminated, success, valid = (np.zeros(shape, dtype=bool) for _ in range(3))

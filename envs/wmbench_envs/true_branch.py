@@ -1,0 +1,58 @@
+"""What a card makes of many branches at once: time limit, return so far and success, as a step makes of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from wmbench.cards import TaskCard
+from wmbench.checks import ActionCheck
+
+HEADER = 4
+"""A state begins with: the task's tag, steps taken, return so far, whether the episode has ended."""
+
+Branched = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Of a backend: observation (R, K, O) float32, reward (R, K) float64, terminated (R, K) bool, steps taken (R,) int."""
+
+Outcome = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Observation (R, K, O) float32, reward (R, K) float64, terminated, success and valid, (R, K) bool each."""
+
+
+def branch_together(
+    card: TaskCard, backend: Any, bounds: ActionCheck, states: Sequence[np.ndarray], action: np.ndarray, steps: Any
+) -> Outcome | None:
+    """Let a backend follow many branches at once, and judge each step by the card.
+
+    Args:
+        card: The task's.
+        backend: Has ``branch``.
+        bounds: Puts actions inside the card's bounds.
+        states: R states (S,) of the task, checked.
+        action: (R, K, A) float array.
+        steps: (R,) int, how far each branch is to go if its episode lasts.
+
+    Returns:
+        See :data:`Outcome`; None if the branches have to be stepped one by one: the backend has no such way, or an
+        action is not finite, an episode has ended, a simulation breaks down.
+    """
+    if not len(states) or not action.shape[1] or card.success.kind == "env":
+        return None
+    given = np.stack(states)
+    left = np.minimum(steps, card.horizon - given[:, 1]).astype(np.int64)
+    count = np.arange(action.shape[1])
+    chosen = np.where((count < left[:, None])[:, :, None], action, np.float32(0)).reshape(-1, action.shape[2])
+    if given[:, 3].any() or not np.isfinite(chosen).all():
+        return None
+    checked = bounds.batch(chosen, len(chosen)).reshape(action.shape)
+    found = backend.branch(given[:, HEADER:], checked, left)
+    if found is None:
+        return None
+    observation, reward, terminated, taken = found
+    valid = count < taken[:, None]  # (R, K)
+    returns = np.cumsum(np.concatenate([given[:, 2:3], reward], axis=1), axis=1)[:, 1:]
+    ended = terminated | (given[:, 1:2] + 1 + count >= card.horizon)
+    flat = (a.reshape(valid.size, *a.shape[2:]) for a in (reward, returns, observation, ended))
+    success = card.success(*flat).reshape(valid.shape) & valid
+    return observation, reward, terminated, success, valid
