@@ -118,8 +118,7 @@ def compare_with_records(folder: Path, found: dict[Path, Recording], only: Seque
     by_path = {path.resolve(): recording for path, recording in found.items()}
     same, differ = 0, []
     for path in sorted((folder / "records").glob("[!.]*.json")):
-        values: dict[str, Any] = json.loads(path.read_text()).get("values", {})
-        for recording, results in recorded(values):
+        for recording, results in recorded(json.loads(path.read_text())):
             file = (folder / recording / "recording.safetensors").resolve()
             if file not in by_path:
                 raise DatasetError(f"{path} speaks of {file}, which is not there: run the same command again")
@@ -135,8 +134,10 @@ def compare_with_records(folder: Path, found: dict[Path, Recording], only: Seque
     return same, differ
 
 
-def recorded(values: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Folder of the recording and the results that one record of a run holds; none where it measured nothing."""
+def recorded(record: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Folder of each recording and the results that a record of a run holds; none where it measured nothing."""
+    values, facts = record.get("values", {}), record.get("facts", {})
     if "recording" in values and "results" in values:
         return [(values["recording"], values["results"])]
-    return []
+    timed = facts.get("recordings", {})
+    return [(folder, [r["result"] for r in facts["results"] if r["task"] == task]) for task, folder in timed.items()]

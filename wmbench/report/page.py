@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import matplotlib as mpl
 
 from wmbench.files import write_atomically
-from wmbench.measures import Result
-from wmbench.report.plots import figures
-from wmbench.report.tables import DRIFT, ONE_STEP
+from wmbench.report import plots
+from wmbench.report.sections import SECTIONS, Section
+from wmbench.report.style import STYLE
 from wmbench.report.verdict import verdict
 from wmbench.report.view import Records, TaskView, number, views, with_interval
 
@@ -44,26 +45,36 @@ def build_report(folder: Path, plan: dict[str, Any], records: Records) -> Path:
 
 def _task(view: TaskView, folder: Path) -> dict[str, Any]:
     """What the template shows of one task."""
+    with mpl.rc_context(STYLE):
+        sections = [_section(section, view, folder) for section in SECTIONS]
+        timing = plots.latency(view)
+        latency = None if timing is None else plots.svg(timing, f"{view.card.id} latency")
     return {
         "card": view.card,
         "verdict": verdict(view),
-        "figures": figures(view, folder),
-        "tables": [
-            ("One-step error", _rows(view, "one-step", ONE_STEP), list(ONE_STEP.values())),
-            ("Rollout drift", _rows(view, "drift", DRIFT), list(DRIFT.values())),
-            ("Success", _rows(view, "success", {"success": "success", "return": "return", "length": "length"}),
-             ["success rate", "return", "length"]),
-        ],
+        "sections": [s for s in sections if s["rows"] or s["figures"]],
         "data": view.values.get("collect", {}),
         "training": {name: view.values[name] for name in ("ensemble", "bc") if name in view.values},
         "seconds": {name: facts.get("seconds", 0.0) for name, facts in view.facts.items()},
         "latency": [r for r in view.results if r.measure == "latency"],
+        "latency_figure": latency,
         "cautions": _cautions(view),
-    }  # fmt: skip
+    }
 
 
-def _rows(view: TaskView, measure: str, columns: dict[str, str]) -> list[tuple[str, list[Result | None]]]:
-    return [(s, [view.find(measure, name, s) for name in columns]) for s in view.subjects(measure)]
+def _section(section: Section, view: TaskView, folder: Path) -> dict[str, Any]:
+    """One question's figures and table."""
+    drawn = [(caption, draw(view, folder)) for caption, draw in section.figures]
+    rows = [
+        (subject, [view.find(section.measure, name, subject) for name in section.columns])
+        for subject in view.subjects(section.measure)
+        if subject not in section.skip
+    ]
+    return {
+        "about": section,
+        "figures": [(c, plots.svg(f, f"{view.card.id} {c}")) for c, f in drawn if f is not None],
+        "rows": rows,
+    }
 
 
 def _cautions(view: TaskView) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,74 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wmbench.measures import Result
+from wmbench.report.style import BLUE, COLOURS, INK, MUTED
 from wmbench.report.view import LEARNED, TRUE, TaskView
-
-INK, MUTED, BLUE, ORANGE, GREEN = "#1f2933", "#9aa5b1", "#1f6feb", "#d9730d", "#2e7d4f"
-COLOURS = {LEARNED: BLUE, "linear": ORANGE, "copy-last": "#7b61a8", "mean-delta": GREEN, "random-walk": "#b5838d"}
-STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "svg.fonttype": "path",
-}
-
-
-def figures(view: TaskView, folder: Path) -> list[tuple[str, str, str]]:
-    """Every figure of one task.
-
-    Args:
-        view: The task's results.
-        folder: The run's folder, for frames that steps left there.
-
-    Returns:
-        (title, caption, SVG) of each figure that has data.
-    """
-    drawn: list[tuple[str, str, Callable[[], Figure | None]]] = [
-        (
-            "Drift",
-            "Error of rollouts that repeat the recorded actions, in standard deviations of the data: median over test "
-            "windows, band from the 10 % to the 90 % quantile. Grey: the true simulator against itself after a tiny "
-            "disturbance, the floor below which no model can be measured.",
-            lambda: drift(view),
-        ),
-        (
-            "A true and an imagined rollout of the same actions",
-            "Same start, same actions. Top: the true simulator. Below: the learned one, drawn by posing the simulator "
-            "from the predicted state. Lines: some dimensions over time.",
-            lambda: rollout(view, folder),
-        ),
-        (
-            "One-step skill by dimension",
-            "1 - error / error of standing still: 1 is perfect, 0 no better than predicting no change.",
-            lambda: skill(view),
-        ),
-        (
-            "Success and return in both simulators",
-            "Filled: true simulator. Open: learned. Bars are 95 % intervals (Wilson; bootstrap over episodes).",
-            lambda: success(view),
-        ),
-        (
-            "Latency",
-            "Left: time of one call, dot at the median, line to the 95 % quantile. Right: rows per second by batch.",
-            lambda: latency(view),
-        ),
-    ]
-    found = []
-    with mpl.rc_context(STYLE):
-        for title, caption, draw in drawn:
-            figure = draw()
-            if figure is not None:
-                found.append((title, caption, _svg(figure, f"{view.card.id}{title}")))
-    return found
 
 
 def drift(view: TaskView) -> Figure | None:
@@ -238,7 +171,7 @@ def latency(view: TaskView) -> Figure | None:
     return figure
 
 
-def _svg(figure: Figure, salt: str) -> str:
+def svg(figure: Figure, salt: str) -> str:
     """The figure as inline SVG whose ids do not clash with another figure's on the same page."""
     stream = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": salt}):

@@ -5,16 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from wmbench.report.sections import SECTIONS, Section
 from wmbench.report.verdict import verdict
 from wmbench.report.view import Records, TaskView, views, with_interval
-
-ONE_STEP = {
-    "skill": "skill vs standing still",
-    "skill-linear": "vs linear",
-    "skill-median": "median dim",
-    "skill-worst": "worst dim",
-}
-DRIFT = {"auc": "mean NRMSE", "mean-steps-to-0.5": "steps to 0.5 sigma", "mean-steps-to-1": "steps to 1 sigma"}
 
 
 def print_report(records: Records, console: Console) -> None:
@@ -28,11 +21,8 @@ def print_report(records: Records, console: Console) -> None:
 
 
 def task_tables(view: TaskView) -> list[Table]:
-    """One-step error, drift, success and latency of one task; brackets are 95 % intervals."""
-    tables = [
-        _by_subject(view, "one-step", "One step", ONE_STEP),
-        _by_subject(view, "drift", "Rollout drift, same actions", DRIFT),
-    ]
+    """One table per question, and one of timings; brackets are 95 % intervals."""
+    tables = [_by_subject(view, section) for section in SECTIONS if section.measure != "success"]
     success = Table(
         "policy in simulator", "success", "return", "episodes", "invalid", title="Success", title_justify="left"
     )
@@ -55,8 +45,11 @@ def task_tables(view: TaskView) -> list[Table]:
     return [t for t in tables if t.row_count]
 
 
-def _by_subject(view: TaskView, measure: str, title: str, columns: dict[str, str]) -> Table:
-    table = Table("model", *columns.values(), title=title, title_justify="left")
-    for subject in view.subjects(measure):
-        table.add_row(subject, *(with_interval(view.find(measure, name, subject)) for name in columns))
+def _by_subject(view: TaskView, section: Section) -> Table:
+    """A line per subject, a column per number; an explanation where there is no number would fill the screen."""
+    table = Table(section.rows, *section.columns.values(), title=section.question, title_justify="left")
+    for subject in view.subjects(section.measure):
+        found = [view.find(section.measure, name, subject) for name in section.columns]
+        if subject not in section.skip and any(r is not None and r.value is not None for r in found):
+            table.add_row(subject, *("-" if r is None or r.value is None else with_interval(r) for r in found))
     return table

@@ -7,7 +7,15 @@ from wmbench.report.view import LEARNED, TRUE, TaskView, number
 
 def verdict(view: TaskView) -> list[str]:
     """Sentences on how far the learned simulator of one task can be trusted."""
-    sentences = [_one_step(view), _drift(view), _agreement(view), _speed(view)]
+    sentences = [
+        _one_step(view),
+        _drift(view),
+        _effect(view),
+        _doubt(view),
+        _agreement(view),
+        _choice(view),
+        _speed(view),
+    ]
     return [s for s in sentences if s]
 
 
@@ -48,6 +56,49 @@ def _drift(view: TaskView) -> str:
             f". Past step {floor.details['floor']} the true simulator, disturbed by a millionth, loses itself too: "
             "errors beyond it say nothing about the model"
         )
+    return text + "."
+
+
+def _effect(view: TaskView) -> str:
+    """What the model knows of other actions."""
+    one = view.find("counterfactual", "cfe", LEARNED)
+    if one is None or one.value is None:
+        return ""
+    text = f"The effect of another action is off by {100 * one.value:.0f} % of its size after one step"
+    of_model = [r for r in view.results if (r.measure, r.subject) == ("counterfactual", LEARNED)]
+    far = [r for r in of_model if r.name.startswith("cfe-data-") and r.value is not None]
+    if far:
+        last = max(far, key=lambda r: int(r.name.rsplit("-", 1)[1]))
+        text += f" and by {100 * (last.value or 0):.0f} % after {last.name.rsplit('-', 1)[1]}"
+    if one.ci_high is not None and one.ci_high >= 1:
+        text += "; it is not shown to use the action at all"
+    return text + "."
+
+
+def _doubt(view: TaskView) -> str:
+    """Whether the model's own uncertainty is worth having."""
+    own, gain = view.find("uncertainty", "auroc", LEARNED), view.find("uncertainty", "auroc-gain", LEARNED)
+    if own is None or own.value is None or gain is None or gain.value is None:
+        return ""
+    best = gain.details.get("best_trivial", "the best trivial signal")
+    text = f"Its own doubt finds large errors with an AUROC of {number(own.value)}"
+    if gain.ci_low is not None and gain.ci_low > 0:
+        return text + f", {number(gain.value)} above the best signal that costs nothing ({best})."
+    if gain.ci_high is not None and gain.ci_high < 0:
+        return text + f", {number(-gain.value)} below a signal that costs nothing ({best})."
+    return text + f", which is not shown to beat a signal that costs nothing ({best})."
+
+
+def _choice(view: TaskView) -> str:
+    """Whether somebody who chooses a policy in the learned simulator chooses well."""
+    rank, regret = view.find("agreement", "spearman", LEARNED), view.find("agreement", "regret@1", LEARNED)
+    if rank is None or rank.value is None or regret is None or regret.value is None:
+        return ""
+    ends = "" if rank.ci_low is None or rank.ci_high is None else f" ({number(rank.ci_low)} to {number(rank.ci_high)})"
+    text = f"Over {rank.n} policies the two simulators' rankings correlate at {number(rank.value)}{ends}; "
+    text += f"choosing the best in the learned one gives away {100 * regret.value:.0f} % of the range of true returns"
+    if rank.details.get("evidence") is False:
+        text += "; so few policies are no evidence"
     return text + "."
 
 

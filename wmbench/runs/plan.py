@@ -33,6 +33,11 @@ class Plan:
         windows: Test windows for drift.
         horizon: Steps of a drift window.
         one_step_limit: Test transitions for the one-step error.
+        branch_starts: States from which other actions are tried.
+        open_loops: Test windows on which uncertainty and reward heads are scored.
+        zoo_noise: Action noise of the demonstrator's worse relatives; with random, still, cloned and half-trained
+            policies they are ranked in both simulators.
+        zoo_episodes: Episodes of each of them in each simulator.
         latency_seconds: Time budget of each latency measurement.
     """
 
@@ -51,6 +56,10 @@ class Plan:
     windows: int = 64
     horizon: int = 100
     one_step_limit: int = 4000
+    branch_starts: int = 128
+    open_loops: int = 200
+    zoo_noise: tuple[float, ...] = (0.1, 0.3, 0.6, 1.0)
+    zoo_episodes: int = 12
     latency_seconds: float = 1.5
 
     def to_json(self) -> dict[str, Any]:
