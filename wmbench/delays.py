@@ -190,7 +190,7 @@ class TraceDelay:
         if on_miss == "chunk":
             if not isinstance(policy, Chunked):
                 raise WmbenchError(
-                    f"on_miss='chunk' needs a policy that has chunk(state) -> (B, K, A); {type(policy).__name__} has not"
+                    f"on_miss='chunk' needs a policy with chunk(state) -> (B, K, A); {type(policy).__name__} has none"
                 )
             self._length += policy.chunk(policy.initial(1)).shape[1]
 
