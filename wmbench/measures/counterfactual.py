@@ -187,12 +187,13 @@ def _shuffle(subject: str, right: np.ndarray, wrong: np.ndarray, episode: np.nda
     below, above = (member @ s.sum(1) for s in squares)
     tiny = np.finfo(float).tiny
 
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        return (weights @ above) / np.maximum(weights @ below, tiny)
+    def log_ratio(weights: np.ndarray) -> np.ndarray:  # a ratio is skewed, its logarithm much less
+        return np.log(np.maximum(weights @ above, tiny)) - np.log(np.maximum(weights @ below, tiny))
 
-    value = float(statistic(np.ones((1, len(member))))[0])
-    interval: Any = bootstrap(statistic, len(member), bounds=(0.0, np.inf)) or (None, None)
-    low, high = (finite_or_none(end) for end in interval)
+    value = float(above.sum() / below.sum())
+    interval: Any = bootstrap(log_ratio, len(member)) or (None, None)
+    with np.errstate(over="ignore"):
+        low, high = (None if end is None else finite_or_none(np.exp(end)) for end in interval)
     variant = "mean squared one-step error with actions from elsewhere in the data over that with the true ones"
     return Result(
         "counterfactual",

@@ -138,7 +138,8 @@ def agreement(view: TaskView) -> Figure | None:
     for i, (name, x, y) in enumerate(zip(table["policy"], true, learned, strict=True)):
         fill = "none" if "noise" in name else BLUE
         left.plot([x], [y], marks[i % len(marks)], ms=6, color=BLUE, mfc=fill, label=name)
-    left.set(xlabel=f"true {bias.unit}, mean per policy", ylabel="in the learned simulator")
+    what = "return" if bias.unit == "reward" else "success rate"
+    left.set(xlabel=f"true {what}, mean per policy", ylabel="in the learned simulator")
     left.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     for name, colour in (("spearman", BLUE), ("pearson", ORANGE)):
         r = view.find("agreement", name, LEARNED)

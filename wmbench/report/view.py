@@ -11,6 +11,9 @@ from wmbench.measures import Result
 Records = dict[str, dict[str, Any]]
 """Track to step to record."""
 
+ROUNDING = 1e-12
+"""Smaller numbers are what rounding leaves of zero, and are shown as zero."""
+
 TRUE, LEARNED = "true", "ensemble"
 
 
@@ -73,6 +76,8 @@ def number(value: float | None, digits: int = 3) -> str:
     """A number as a person reads it; a dash for none."""
     if value is None:
         return "-"
+    if abs(value) < ROUNDING:
+        value = 0.0
     if value != 0 and (abs(value) >= 10**6 or abs(value) < 10**-4):
         return f"{value:.2e}"
     return f"{value:,.{max(0, digits - len(str(int(abs(value)))))}f}" if abs(value) >= 1 else f"{value:.{digits}f}"
