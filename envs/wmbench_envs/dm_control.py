@@ -11,6 +11,7 @@ import numpy as np
 
 from wmbench.cards import TaskCard
 from wmbench_envs.mujoco_branch import PHYSICS, Seen, Stepper, fill
+from wmbench_envs.mujoco_contacts import Physics
 from wmbench_envs.mujoco_scene import Scene, camera
 from wmbench_envs.mujoco_state import SIGNATURE, StateVector
 from wmbench_envs.mujoco_warnings import compiler_warnings
@@ -52,6 +53,7 @@ class DmControl:
         self._model, self._data = env.physics.model.ptr, env.physics.data.ptr
         self._state = StateVector(self._model, self._data, card.kwargs.get("derived", ()), card.kwargs.get("goal", ()))
         self._scene = Scene(card, self._model, camera(self._model, 0), card.kwargs.get("place"))
+        self._questions = Physics(card, self._model)
         self._begun = False
 
     def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
@@ -121,6 +123,14 @@ class DmControl:
 
         rows = Stepper(model, SIGNATURE, self._sub_steps).rows(states, control)
         return fill(rows, steps, (*action.shape[:2], len(self._card.observation)), follow)
+
+    def contacts(self) -> frozenset[str]:
+        """Pairs of bodies that touch."""
+        return self._questions.contacts(self._data)
+
+    def violations(self, observations: np.ndarray) -> dict[str, np.ndarray]:
+        """How far observations break the laws of the bodies."""
+        return self._questions.violations(observations)
 
     def render(self, height: int, width: int) -> np.ndarray:
         """The current scene, (H, W, 3) uint8."""

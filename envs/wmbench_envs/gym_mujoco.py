@@ -11,6 +11,7 @@ import numpy as np
 
 from wmbench.cards import TaskCard
 from wmbench_envs.mujoco_branch import PHYSICS, Seen, Stepper, fill
+from wmbench_envs.mujoco_contacts import Physics
 from wmbench_envs.mujoco_scene import Scene, camera
 from wmbench_envs.mujoco_state import SIGNATURE, StateVector
 from wmbench_envs.mujoco_warnings import compiler_warnings
@@ -40,6 +41,7 @@ class GymMujoco:
         view = {"distance": env.model.stat.extent, "lookat": np.median(env.data.geom_xpos, axis=0)}
         view.update(env.mujoco_renderer.default_cam_config or {})
         self._scene = Scene(card, env.model, camera(env.model, "track", **view))
+        self._questions = Physics(card, env.model)
 
     def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
         """As ``gymnasium.make(backend_id).reset(seed=seed)``."""
@@ -90,6 +92,14 @@ class GymMujoco:
             return fill(rows, steps, (*action.shape[:2], len(self._card.observation)), follow)
         finally:
             vars(env).pop("do_simulation", None)
+
+    def contacts(self) -> frozenset[str]:
+        """Pairs of bodies that touch."""
+        return self._questions.contacts(self._env.data)
+
+    def violations(self, observations: np.ndarray) -> dict[str, np.ndarray]:
+        """How far observations break the laws of the bodies."""
+        return self._questions.violations(observations)
 
     def render(self, height: int, width: int) -> np.ndarray:
         """The current scene, (H, W, 3) uint8."""

@@ -6,7 +6,6 @@ import atexit
 import ctypes
 import ctypes.util
 import importlib
-import math
 import os
 import sys
 import weakref
@@ -16,8 +15,9 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from wmbench.cards import JointReading, TaskCard
+from wmbench.cards import TaskCard
 from wmbench.errors import RenderError
+from wmbench_envs.mujoco_pose import positions
 
 INSTALL = (
     "for rendering without a display run  apt-get install libegl1 libgl1-mesa-dri  (EGL), "
@@ -89,17 +89,7 @@ class Scene:
             self._posed = mujoco.MjData(self._model)
         data = self._posed
         mujoco.mj_resetData(self._model, data)
-        for name, reading in self._task.pose.items():
-            joint = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_JOINT, name)
-            if joint < 0:
-                raise RenderError(f"{self._task.id}: the card poses the joint {name!r}, which the model lacks")
-            start = self._model.jnt_qposadr[joint]
-            if self._model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_FREE:
-                height, *turn = (observation[i] for i in reading)  # type: ignore[union-attr]
-                data.qpos[start + 2 : start + 7] = height, *turn
-                mujoco.mju_normalize4(data.qpos[start + 3 : start + 7])
-            else:
-                data.qpos[start] = _position(reading, observation)
+        data.qpos[:] = positions(self._task, self._model, observation[None])[0]
         mujoco.mj_fwdPosition(self._model, data)
         for name, (other, x, y) in self._place.items():
             geoms = [mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_GEOM, n) for n in (name, other)]
@@ -160,16 +150,6 @@ def camera(model: Any, name: str | int | None = None, **free: Any) -> Any:
         else:
             setattr(view, key, value)
     return view
-
-
-def _position(reading: Any, observation: np.ndarray) -> float:
-    """The position of a hinge or slide; see :attr:`wmbench.cards.TaskCard.pose`."""
-    if isinstance(reading, JointReading):
-        minus = 0.0 if reading.minus is None else _position(reading.minus, observation)
-        return reading.sign * (_position(reading.of, observation) - minus) + reading.offset
-    if isinstance(reading, tuple):
-        return math.atan2(observation[reading[0]], observation[reading[1]])
-    return float(observation[reading])
 
 
 def _gl_context(task_id: str, height: int, width: int) -> Any:

@@ -51,6 +51,14 @@ class Backend(Protocol):
         """
         ...
 
+    def contacts(self) -> frozenset[str]:
+        """Pairs of bodies that touch in the current state."""
+        ...
+
+    def violations(self, observations: np.ndarray) -> dict[str, np.ndarray]:
+        """How far observations (N, O) break the laws of the task's bodies: name to (N,)."""
+        ...
+
     def render(self, height: int, width: int) -> np.ndarray:
         """The current scene, (H, W, 3) uint8."""
         ...
@@ -255,6 +263,43 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
         """Where positions and velocities lie in :meth:`get_state`: what a small disturbance moves."""
         inner = self._backend.moving()
         return slice(HEADER + inner.start, HEADER + inner.stop)
+
+    def contacts(self) -> frozenset[str]:
+        """Which bodies touch in the current state.
+
+        Returns:
+            Names of pairs, for example ``"foot-world"``; a function of :meth:`get_state` alone.
+
+        Raises:
+            LifecycleError: Before the first reset, or after close.
+        """
+        if self._closed or not self._begun:
+            self._misuse("contacts")
+        return self._backend.contacts()
+
+    def violations(self, observations: np.ndarray) -> dict[str, np.ndarray]:
+        """How far observations, for example a world model's, break the laws of the task's bodies.
+
+        Args:
+            observations: (N, O) floats; what is not finite breaks every law.
+
+        Returns:
+            Name of a law to (N,) float64, see :meth:`wmbench_envs.mujoco_contacts.Physics.violations`. Only the laws
+            that the card's pose allows to check.
+
+        Raises:
+            LifecycleError: After close.
+            StateError: Not observations of this task.
+        """
+        if self._closed:
+            self._misuse("violations")
+        given = np.asarray(observations)
+        if given.dtype.kind != "f" or given.ndim != 2 or given.shape[1] != len(self.card.observation):
+            raise StateError(
+                f"{self.card.id}: expected rows of {len(self.card.observation)} floats, "
+                f"got shape {given.shape}, dtype {given.dtype}"
+            )
+        return self._backend.violations(given)
 
     def render(self) -> np.ndarray | None:
         """The current scene.
