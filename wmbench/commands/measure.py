@@ -27,6 +27,7 @@ def main(
     only: tuple[str, ...] = (),
     names: tuple[str, ...] = (),
     out: Path | None = None,
+    plots: Path | None = None,
 ) -> None:
     """Compute every number again from recordings, without simulator or model; --list shows the measures.
 
@@ -38,6 +39,7 @@ def main(
         only: Measures to apply; all that read the recording by default.
         names: Numbers to print, for example skill auc; all by default.
         out: File for all results as JSON.
+        plots: Folder for a figure of every measure, in a folder per task and recording where there are several.
     """
     console = Console()
     if list:
@@ -60,6 +62,11 @@ def main(
             console.print(
                 results_table([r for r in results if r.measure == measure and (not names or r.name in names)])
             )
+        if plots is not None and results:
+            named = path.parent.name if path.stem == "recording" else f"{path.parent.name}/{path.stem}"
+            folder = plots if len(found) == 1 else plots / named
+            for file in save_figures(results, recording.meta.get("task"), folder):
+                console.print(f"figure: {file}", highlight=False, markup=False)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_json(out, written)
@@ -102,6 +109,14 @@ def results_table(results: Sequence[Result]) -> Table:
         table.add_row(*map(escape, (name, r.subject, number(r.value), ends, str(r.n), str(r.n_invalid or ""))))
         last = r.name
     return table
+
+
+def save_figures(results: Sequence[Result], task: str | None, folder: Path) -> list[Path]:
+    """A figure of every measure of one recording; see :func:`wmbench.report.figures.save_figures`."""
+    from wmbench.registration import task_card
+    from wmbench.report import figures
+
+    return figures.save_figures(results, task_card(task) if task else None, folder)
 
 
 def compare_with_records(folder: Path, found: dict[Path, Recording], only: Sequence[str] = ()) -> tuple[int, list[str]]:

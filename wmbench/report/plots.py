@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from wmbench.measures import Result
 from wmbench.report.style import BLUE, COLOURS, INK, MUTED
-from wmbench.report.view import LEARNED, TRUE, TaskView
+from wmbench.report.view import TRUE, TaskView
 
 
 def drift(view: TaskView) -> Figure | None:
@@ -32,7 +32,7 @@ def drift(view: TaskView) -> Figure | None:
         axes.plot(
             curve["step"], level[0.5], color=colour, lw=1 if floor else 1.8, ls=":" if floor else "-", label=r.subject
         )
-        if r.subject == LEARNED:
+        if r.subject == view.model:
             axes.fill_between(curve["step"], level[0.1], level[0.9], color=colour, alpha=0.15, lw=0)
     for threshold in (0.5, 1.0):
         axes.axhline(threshold, color=MUTED, lw=0.6, ls="--")
@@ -120,7 +120,7 @@ def success(view: TaskView) -> Figure | None:
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, name, label in ((left, "success", "success rate"), (right, "return", "return")):
         for i, policy in enumerate(policies):
-            for offset, simulator, fill in ((-0.12, TRUE, INK), (0.12, LEARNED, "white")):
+            for offset, simulator, fill in ((-0.12, TRUE, INK), (0.12, view.model, "white")):
                 result = view.find("success", name, f"{policy} in {simulator}")
                 if result is not None and result.value is not None:
                     colour = INK if simulator == TRUE else BLUE

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from wmbench.measures import Result
 from wmbench.report.style import BLUE, COLOURS, INK, MUTED, ORANGE
-from wmbench.report.view import LEARNED, TaskView
+from wmbench.report.view import TaskView
 
 EFFECTS = (("near", "a little different"), ("data", "from elsewhere in the data"), ("corner", "extreme"))
 SIGNALS = 3
@@ -82,8 +82,8 @@ def heads(view: TaskView) -> Figure | None:
 
 def uncertainty(view: TaskView) -> Figure | None:
     """Left: do intervals hold what they promise? Right: which signal finds the large errors?"""
-    curve = view.find("uncertainty", "ece", LEARNED)
-    of_model = [r for r in view.results if (r.measure, r.subject) == ("uncertainty", LEARNED)]
+    curve = view.find("uncertainty", "ece", view.model)
+    of_model = [r for r in view.results if (r.measure, r.subject) == ("uncertainty", view.model)]
     signals = [r for r in of_model if r.name.split(":")[0] == "auroc" and r.value is not None]
     calibrated = curve is not None and "curve" in curve.details
     if not signals and not calibrated:
@@ -125,7 +125,7 @@ def _bar(axes: Axes, r: Result, y: float, colour: str) -> None:
 
 def agreement(view: TaskView) -> Figure | None:
     """Every policy's mean outcome, learned against true, and the rank correlation by horizon."""
-    bias = view.find("agreement", "bias", LEARNED)
+    bias = view.find("agreement", "bias", view.model)
     if bias is None or "table" not in bias.details:
         return None
     table = bias.details["table"]
@@ -142,7 +142,7 @@ def agreement(view: TaskView) -> Figure | None:
     left.set(xlabel=f"true {what}, mean per policy", ylabel="in the learned simulator")
     left.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     for name, colour in (("spearman", BLUE), ("pearson", ORANGE)):
-        r = view.find("agreement", name, LEARNED)
+        r = view.find("agreement", name, view.model)
         if r is None or "curve" not in r.details:
             continue
         curve = r.details["curve"]

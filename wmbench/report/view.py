@@ -26,12 +26,14 @@ class TaskView:
         values: Step to values.
         facts: Step to facts.
         results: Every result of the task's steps, timings included.
+        model: The model that is shown where only one can be.
     """
 
     card: TaskCard
     values: dict[str, Any]
     facts: dict[str, Any]
     results: tuple[Result, ...]
+    model: str = LEARNED
 
     def find(self, measure: str, name: str, subject: str) -> Result | None:
         """One result, or None if it was not measured."""
