@@ -117,15 +117,14 @@ class ModelJudge:
         """See :class:`Judge`."""
         if not self.has_reward:
             return np.full(action.shape[:3], np.nan)
-        total = self._once(observation, state, action, 0)
         if self._random is None:
-            again = self._once(observation, state, action[:, :1], 1)
-            self._random = not np.array_equal(again, total[:, :1], equal_nan=True)
-        if not self._random or self.draws == 1:
-            return total
-        rest = (self._once(observation, state, action, d) for d in range(1, self.draws))
-        return sum(rest, start=total) / self.draws
+            probe = [self._once(observation, state, action[:, :1], draws) for draws in (1, 2)]
+            self._random = not np.array_equal(np.tile(probe[0], (2, 1, 1)), probe[1], equal_nan=True)
+        draws = self.draws if self._random else 1
+        found = self._once(observation, state, action, draws)
+        return found.reshape(draws, *action.shape[:3]).mean(0)
 
-    def _once(self, observation: np.ndarray, state: np.ndarray, action: np.ndarray, draw: int) -> np.ndarray:
-        seed = self.seed + 1_000_003 * draw
-        return imagined_returns(self.task, branch_model(self.model, observation, state, action, seed))
+    def _once(self, observation: np.ndarray, state: np.ndarray, action: np.ndarray, draws: int) -> np.ndarray:
+        """Imagined returns of every draw, (draws n, B, K)."""
+        o, s, a = (np.concatenate([part] * draws) for part in (observation, state, action))
+        return imagined_returns(self.task, branch_model(self.model, o, s, a, self.seed))
