@@ -4,6 +4,7 @@
 """
 
 from wmbench_baselines.faults.models import (
+    DisagreeingStages,
     Exploitable,
     IgnoredAction,
     MistakenAction,
@@ -13,6 +14,7 @@ from wmbench_baselines.faults.models import (
 )
 
 __all__ = [
+    "DisagreeingStages",
     "Exploitable",
     "IgnoredAction",
     "MistakenAction",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from wmbench.cards import TaskCard
 from wmbench.protocols import Prediction, Start, State, WorldModel
+from wmbench.recording.executability import Plan, Planner
 
 Actions = Callable[[torch.Tensor], torch.Tensor]
 
@@ -156,6 +158,19 @@ class Exploitable(Faulty):
             return following, answer
         extra = self.bonus(answer.observation, action).to(answer.reward)
         return following, dataclasses.replace(answer, reward=answer.reward + extra)
+
+
+class DisagreeingStages:
+    """A cascade whose action stage lags: beside what will happen it says the actions of one step before."""
+
+    def __init__(self, planner: Planner) -> None:
+        """Wrap a planner, see :func:`wmbench.recording.executability.record_executability`."""
+        self.planner = planner
+
+    def __call__(self, observation: np.ndarray, state: np.ndarray, steps: int) -> Plan:
+        """What will happen, and the actions one step late; the first one is right."""
+        plan = self.planner(observation, state, steps)
+        return Plan(plan.observation, np.concatenate([plan.action[:, :1], plan.action[:, :-1]], axis=1))
 
 
 def middle(task: TaskCard) -> torch.Tensor:

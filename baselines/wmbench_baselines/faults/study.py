@@ -12,16 +12,20 @@ import torch
 from wmbench import registry
 from wmbench.measures import Result
 from wmbench.protocols import Start, WorldModel
+from wmbench.recording.branching import branch_model
 from wmbench.recording.counterfactual import record_counterfactuals
-from wmbench.recording.drift import record_drift
+from wmbench.recording.drift import cut_windows, record_drift
+from wmbench.recording.executability import Plan, Planner, record_executability
 from wmbench.recording.exploitation import record_exploitation
 from wmbench.recording.heads import record_heads
 from wmbench.recording.one_step import record_one_step
 from wmbench.recording.planning import Budget
+from wmbench.recording.ranking import record_ranking
+from wmbench.recording.recoverability import record_recoverability
 from wmbench.recording.store import Recording
 from wmbench.recording.uncertainty import record_uncertainty
 from wmbench_baselines.faults import models
-from wmbench_baselines.faults.puck import TASK, PuckData, PuckModel, move, register, reward_of
+from wmbench_baselines.faults.puck import TASK, PuckData, PuckInverse, PuckModel, move, register, reward_of
 
 FALSE_ALARMS = 0.02
 SIZES = (0.05, 0.2)
@@ -34,18 +38,30 @@ SUBJECT = "model"
 
 
 @dataclass(frozen=True)
+class Case:
+    """What is put under measure: one seed's data, a model, and how a cascade of it acts."""
+
+    model: WorldModel
+    data: PuckData
+    seed: int
+    stages: Callable[[Planner], Planner]
+
+
+@dataclass(frozen=True)
 class Fault:
-    """One way to break a model.
+    """One way to break a model, or the cascade that it is part of.
 
     Attributes:
         name: In words.
         alarm: The number that is to notice it, a key of :data:`ALARMS`.
-        put: Healthy model and seed to faulty model.
+        put: Healthy model to faulty model.
+        stages: Healthy cascade to faulty one.
     """
 
     name: str
     alarm: str
-    put: Callable[[PuckModel], WorldModel]
+    put: Callable[[PuckModel], WorldModel] = lambda model: model
+    stages: Callable[[Planner], Planner] = lambda planner: planner
 
 
 def without_walls(model: PuckModel) -> PuckModel:
@@ -80,54 +96,82 @@ FAULTS = (
     Fault("observations stale by one step", "drift/auc", models.StaleObservation),
     Fault("confidence exaggerated four times", "uncertainty/coverage-90", models.Overconfident),
     Fault("reward exploitable", "exploitation/systematic", lambda m: models.Exploitable(m, pockets)),
+    Fault("cascade: action stage one step late", "executability/cascade-gap", stages=models.DisagreeingStages),
 )
 
 
-def one_step(model: WorldModel, data: PuckData, seed: int) -> Recording:
+def one_step(case: Case) -> Recording:
     """Of 400 transitions."""
-    return record_one_step({SUBJECT: model}, data, limit=400, with_baselines=False)  # type: ignore[arg-type]
+    return record_one_step({SUBJECT: case.model}, case.data, limit=400, with_baselines=False)  # type: ignore[arg-type]
 
 
-def drift(model: WorldModel, data: PuckData, seed: int) -> Recording:
+def drift(case: Case) -> Recording:
     """Of 48 windows of 20 steps."""
     options = {"windows": 48, "horizon": 20, "floor": False, "with_baselines": False}
-    return record_drift({SUBJECT: model}, data, **options)  # type: ignore[arg-type]
+    return record_drift({SUBJECT: case.model}, case.data, **options)  # type: ignore[arg-type]
 
 
-def heads(model: WorldModel, data: PuckData, seed: int) -> Recording:
+def heads(case: Case) -> Recording:
     """Of 200 transitions and 48 windows of 20 steps."""
-    return record_heads({SUBJECT: model}, data, limit=200, horizon=20, windows=48)  # type: ignore[arg-type]
+    return record_heads({SUBJECT: case.model}, case.data, limit=200, horizon=20, windows=48)  # type: ignore[arg-type]
 
 
-def counterfactual(model: WorldModel, data: PuckData, seed: int) -> Recording:
+def counterfactual(case: Case) -> Recording:
     """Of 48 states and 5 steps."""
-    return record_counterfactuals({SUBJECT: model}, data, starts=48, steps=5, with_baselines=False)  # type: ignore[arg-type]
+    return record_counterfactuals({SUBJECT: case.model}, case.data, starts=48, steps=5, with_baselines=False)  # type: ignore[arg-type]
 
 
-def uncertainty(model: WorldModel, data: PuckData, seed: int) -> Recording:
+def uncertainty(case: Case) -> Recording:
     """Of 96 single steps; without the marginal, and without signals, whose intervals take longer than all else here."""
-    arrays = record_uncertainty({SUBJECT: model}, data, windows=96, horizon=1).arrays  # type: ignore[arg-type]
+    arrays = record_uncertainty({SUBJECT: case.model}, case.data, windows=96, horizon=1).arrays  # type: ignore[arg-type]
     signals = ("signal", "signal_subject", "signal_role", "signal_value", "group_value", "group_asked")
     return Recording("uncertainty", arrays | {k: arrays[k][:0] for k in signals} | {"subject": arrays["subject"][:1]})
 
 
-def exploitation(model: WorldModel, data: PuckData, seed: int) -> Recording:
+def exploitation(case: Case) -> Recording:
     """Of 24 states with 64 random candidates of 10 steps; nobody plans further, and nobody acts in a closed loop."""
     budget = Budget(samples=2, iterations=1, elites=1)
     options = {"starts": 24, "candidates": 64, "steps": 10, "drives": 0, "budget": budget}
-    return record_exploitation({SUBJECT: model}, data, **options)  # type: ignore[arg-type]
+    return record_exploitation({SUBJECT: case.model}, case.data, **options)  # type: ignore[arg-type]
+
+
+def ranking(case: Case) -> Recording:
+    """Of 24 states with 16 candidates of 10 steps; nobody acts in a closed loop."""
+    options = {"starts": 24, "candidates": 16, "steps": 10, "planner_starts": 0, "budget": Budget(16, 1, 16, 10)}
+    return record_ranking({SUBJECT: case.model}, case.data, **options)  # type: ignore[arg-type]
+
+
+def recoverability(case: Case) -> Recording:
+    """Of 96 single steps, by the exact inverse."""
+    options = {"inverse": PuckInverse(), "starts": 96, "with_baselines": False}
+    return record_recoverability({SUBJECT: case.model}, case.data, **options)  # type: ignore[arg-type]
+
+
+def executability(case: Case) -> Recording:
+    """Of 48 paths of 10 steps that a cascade says: what the model imagines, and the actions it imagined it under."""
+    starts, steps = 48, 10
+    cut = cut_windows(case.data, "test", starts, steps, 0)  # type: ignore[arg-type]
+
+    def planner(observation: np.ndarray, state: np.ndarray, steps: int) -> Plan:
+        answers = branch_model(case.model, observation, state, cut.action[:, None], 0)
+        return Plan(answers["observation"][:, 0], cut.action)
+
+    options = {"inverse": PuckInverse(), "starts": starts, "steps": steps, "with_baselines": False}
+    options["planners"] = {SUBJECT: case.stages(planner)}
+    return record_executability({}, case.data, **options)  # type: ignore[arg-type]
 
 
 POLICIES = 10
 
 
-def agreement(model: WorldModel, data: PuckData, seed: int) -> Recording:
+def agreement(case: Case) -> Recording:
     """Of ten controllers on 16 starts, each pulling the puck to a place of its own; one of them into a pocket."""
     episodes, steps = 16, TASK.horizon
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3,)))
+    rng = np.random.default_rng(np.random.SeedSequence(case.seed, spawn_key=(3,)))
     angle = np.linspace(0.0, np.pi, POLICIES - 1)
     targets = np.append(np.stack([0.8 * np.cos(angle), 0.8 * np.sin(angle)], 1), [[-2 / 3, -2 / 3]], axis=0)  # (K, 2)
-    begin = data.recorded.state[data.train :, 0][rng.permutation(len(data.recorded.state) - data.train)[:episodes]]
+    begin = case.data.recorded.state[case.data.train :, 0]
+    begin = begin[rng.permutation(len(begin))[:episodes]]
     rows = np.tile(begin, (POLICIES, 1))
     target = np.repeat(targets, episodes, axis=0)
 
@@ -137,11 +181,11 @@ def agreement(model: WorldModel, data: PuckData, seed: int) -> Recording:
     true, learned = np.zeros(len(rows)), np.zeros(len(rows))
     state, keys = rows, torch.arange(len(rows))
     imagined = rows.astype(np.float32)
-    memory = model.initial(Start(torch.from_numpy(imagined)), keys=keys)
+    memory = case.model.initial(Start(torch.from_numpy(imagined)), keys=keys)
     for _ in range(steps):
         state, _ = move(state, act(state).astype(np.float32))
         true += reward_of(state)
-        memory, answer = model.step(memory, torch.from_numpy(act(imagined).astype(np.float32)))
+        memory, answer = case.model.step(memory, torch.from_numpy(act(imagined).astype(np.float32)))
         imagined = answer.observation.numpy()
         learned += answer.reward.numpy()  # type: ignore[union-attr]
     shape = (1, POLICIES, episodes)
@@ -157,7 +201,7 @@ def agreement(model: WorldModel, data: PuckData, seed: int) -> Recording:
     return Recording("agreement", arrays)
 
 
-RECORDERS: dict[str, Callable[[WorldModel, PuckData, int], Recording]] = {
+RECORDERS: dict[str, Callable[[Case], Recording]] = {
     "one-step": one_step,
     "drift": drift,
     "counterfactual": counterfactual,
@@ -165,6 +209,9 @@ RECORDERS: dict[str, Callable[[WorldModel, PuckData, int], Recording]] = {
     "uncertainty": uncertainty,
     "exploitation": exploitation,
     "agreement": agreement,
+    "ranking": ranking,
+    "recoverability": recoverability,
+    "executability": executability,
 }
 
 ALARMS: dict[str, Callable[[float], float]] = {
@@ -179,6 +226,10 @@ ALARMS: dict[str, Callable[[float], float]] = {
     "uncertainty/ece": lambda v: v,
     "exploitation/systematic": lambda v: v,
     "exploitation/gap": lambda v: v,
+    "ranking/spearman": lambda v: -v,
+    "recoverability/recoverability": lambda v: -v,
+    "executability/cascade-gap": lambda v: v,
+    "executability/path-error-ratio": lambda v: v,
     "agreement/mmrv": lambda v: v,
     "agreement/bias": abs,
 }
@@ -199,11 +250,12 @@ def badness(fault: Fault | None, seed: int, alarms: Iterable[str]) -> dict[str, 
     data = PuckData(seed)
     size = math.exp(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(4,))).uniform(*np.log(SIZES)))
     healthy = PuckModel(seed, data.stats["delta"]["std"], size=size)
-    model = fault.put(healthy) if fault else healthy
+    fault = fault or Fault("none", "")
+    case = Case(fault.put(healthy), data, seed, fault.stages)
     found: dict[str, float] = {}
     wanted = list(alarms)
     for measure in dict.fromkeys(a.partition("/")[0] for a in wanted):
-        recording = RECORDERS[measure](model, data, seed)
+        recording = RECORDERS[measure](case)
         results: list[Result] = registry.measures.load(measure)(recording.arrays)
         values = {f"{measure}/{r.name}": r.value for r in results if r.subject == SUBJECT}
         for alarm in (a for a in wanted if a.startswith(f"{measure}/")):
