@@ -7,7 +7,9 @@ import torch
 import wmbench
 from wmbench.cards import ModelCard
 from wmbench.protocols import Prediction, Start, WorldModel
+from wmbench.recording.executability import Plan
 from wmbench_baselines.faults import (
+    DisagreeingStages,
     Exploitable,
     IgnoredAction,
     MistakenAction,
@@ -16,7 +18,7 @@ from wmbench_baselines.faults import (
     StaleObservation,
 )
 from wmbench_baselines.faults.models import Faulty
-from wmbench_baselines.faults.puck import TASK, Puck, PuckData, PuckModel, move, register
+from wmbench_baselines.faults.puck import TASK, Puck, PuckData, PuckInverse, PuckModel, move, register
 
 B = 5
 
@@ -157,12 +159,43 @@ def test_branches_of_the_puck_are_its_steps():
 def test_walls_give_back_half_of_the_speed():
     state, touched = move(np.array([[0.99, 0.0, 2.0, 0.0], [0.0, 0.0, 2.0, 0.0]]), np.zeros((2, 2)))
     speed = 2.0 * (1 - 0.05 * 0.5)
-    assert touched.tolist() == [True, False]
+    assert touched.tolist() == [[True, False], [False, False]]
     assert state[0] == pytest.approx([1 - 0.5 * (0.99 + 0.05 * speed - 1), 0.0, -0.5 * speed, 0.0])
     assert state[1] == pytest.approx([0.05 * speed, 0.0, speed, 0.0])
     free, none = move(np.array([[0.99, 0.0, 2.0, 0.0]]), np.zeros((1, 2)), walls=False)
     assert not none.any()
     assert free[0, 0] == pytest.approx(0.99 + 0.05 * speed)
+
+
+def test_the_puck_says_what_it_touches_and_what_cannot_be():
+    simulator = Puck()
+    simulator.set_state(np.array([0.99, 0.0, 2.0, 0.0, 3.0, 0.0, 0.0]))
+    assert simulator.contacts() == frozenset()
+    simulator.step(np.zeros(2, np.float32))
+    assert simulator.contacts() == {"puck-wall across x"}
+    again = Puck()
+    again.set_state(simulator.get_state())
+    assert again.contacts() == simulator.contacts()
+    depth = simulator.violations(np.array([[0.0, 0.5, 9.0, 9.0], [0.2, -1.25, 0.0, 0.0], [np.nan, 0.0, 0.0, 0.0]]))
+    assert depth["penetration"].tolist() == [0.0, 0.25, np.inf]
+
+
+def test_the_inverse_reads_the_force_off_the_true_puck():
+    data = PuckData(3, train=2, test=2)
+    steps = data.transitions("test")
+    recovered = PuckInverse().recover(steps["observation"], steps["next_observation"])
+    free = ~data.recorded.touched[2:].reshape(-1, 2).any(1)
+    assert recovered.shape == (2, len(free), 2)
+    assert recovered[0][free] == pytest.approx(steps["action"][free], abs=1e-4)
+    assert np.abs(recovered).max() <= 1.0
+
+
+def test_a_cascade_whose_action_stage_lags():
+    action = np.arange(12.0).reshape(2, 3, 2)
+    plan = Plan(np.ones((2, 3, 4)), action)
+    found = DisagreeingStages(lambda observation, state, steps: plan)(np.zeros((2, 4)), np.zeros((2, 7)), 3)
+    assert found.observation is plan.observation
+    assert found.action.tolist() == action[:, [0, 0, 1]].tolist()
 
 
 def test_the_model_is_honest_about_its_errors():

@@ -48,14 +48,14 @@ def move(state: np.ndarray, action: np.ndarray, *, walls: bool = True) -> tuple[
         walls: Whether there are any.
 
     Returns:
-        The next state (..., 4), and whether a wall was touched (...,).
+        The next state (..., 4), and whether a wall across x and one across y was touched (..., 2).
     """
     speed = state[..., 2:] + DT * (FORCE * action - DRAG * state[..., 2:])
     place = state[..., :2] + DT * speed
-    beyond = (np.abs(place) > 1.0) & np.array(walls)
+    beyond = np.asarray((np.abs(place) > 1.0) & np.array(walls))
     place = np.where(beyond, np.sign(place) * (1.0 - RESTITUTION * (np.abs(place) - 1.0)), place)
     speed = np.where(beyond, -RESTITUTION * speed, speed)
-    return np.concatenate([place, speed], axis=-1), np.asarray(beyond.any(-1))
+    return np.concatenate([place, speed], axis=-1), beyond
 
 
 def reward_of(state: np.ndarray) -> np.ndarray:
@@ -64,7 +64,7 @@ def reward_of(state: np.ndarray) -> np.ndarray:
 
 
 class Puck(gym.Env[np.ndarray, np.ndarray]):
-    """The true simulator. Its state is (x, y, velocities, steps so far)."""
+    """The true simulator. Its state is (x, y, velocities, steps so far, walls touched in the last one)."""
 
     card = TASK
 
@@ -73,28 +73,39 @@ class Puck(gym.Env[np.ndarray, np.ndarray]):
         low, high = TASK.action_bounds()
         self.action_space = gym.spaces.Box(low, high)
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (4,))
-        self.state = np.zeros(5)
+        self.state = np.zeros(7)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin somewhere."""
         super().reset(seed=seed)
-        self.state = np.append(starts(self.np_random, 1)[0], 0.0)
+        self.state = np.concatenate([starts(self.np_random, 1)[0], np.zeros(3)])
         return self._observation(), {"success": False}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One step."""
-        self.state = np.append(move(self.state[:4], np.asarray(action, np.float64))[0], self.state[4] + 1)
+        after, touched = move(self.state[:4], np.asarray(action, np.float64))
+        self.state = np.concatenate([after, [self.state[4] + 1], touched])
         reward = float(reward_of(self.state[:4]))
         return self._observation(), reward, False, self.state[4] >= TASK.horizon, {"success": reward >= -0.01}
 
     def get_state(self) -> np.ndarray:
-        """(5,) float64."""
+        """(7,) float64."""
         return self.state.copy()
 
     def set_state(self, state: np.ndarray) -> np.ndarray:
         """Continue from a state."""
         self.state = state.copy()
         return self._observation()
+
+    def contacts(self) -> frozenset[str]:
+        """Which walls were touched in the last step."""
+        names = ("puck-wall across x", "puck-wall across y")
+        return frozenset(name for name, touched in zip(names, self.state[5:], strict=True) if touched)
+
+    def violations(self, observations: np.ndarray) -> dict[str, np.ndarray]:
+        """How deep pucks at (N, 4) observations lie in a wall, (N,) m; infinity for what is not finite."""
+        place = np.abs(np.asarray(observations, dtype=np.float64)[:, :2]).max(1)
+        return {"penetration": np.where(np.isfinite(place), np.maximum(place - 1.0, 0.0), np.inf)}
 
     def branch(
         self, states: np.ndarray, action: np.ndarray, steps: np.ndarray
@@ -128,7 +139,7 @@ class Episodes:
     Attributes:
         state: (E, T + 1, 4) float64.
         action: (E, T, 2) float32.
-        touched: (E, T) bool, whether the step touched a wall.
+        touched: (E, T, 2) bool, whether the step touched a wall across x and one across y.
     """
 
     state: np.ndarray
@@ -164,7 +175,9 @@ class PuckData:
         self.train = train
         observation = self.recorded.state.astype(np.float32)
         reward = reward_of(self.recorded.state[:, 1:])
-        counter = np.arange(steps + 1.0)
+        counter = np.broadcast_to(np.arange(steps + 1.0)[:, None], (train + test, steps + 1, 1))
+        touched = np.pad(self.recorded.touched, ((0, 0), (1, 0), (0, 0))).astype(np.float64)
+        state = np.concatenate([self.recorded.state, counter, touched], axis=2)
         self._episodes = []
         for e in range(train + test):
             ends = np.zeros(steps, dtype=bool)
@@ -176,7 +189,7 @@ class PuckData:
                     terminated=ends,
                     truncated=ends,
                     success=reward[e] >= -0.01,
-                    state=np.concatenate([self.recorded.state[e], counter[:, None]], 1),
+                    state=state[e],
                     seed=e,
                 )
             )
