@@ -116,3 +116,7 @@ checkpoints = Registry("wmbench.checkpoints", "checkpoint collection")
 
 recorders = Registry("wmbench.recorders", "recorder")
 """Name of a recording to a :class:`wmbench.recording.recorder.Recorder`."""
+
+floors = Registry("wmbench.floors", "table of floors")
+"""Package name to a function without arguments: plain data, ``tasks`` being task id to its entry, see
+:mod:`wmbench.floors`."""

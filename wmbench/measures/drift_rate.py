@@ -15,17 +15,18 @@ from wmbench.measures.result import Arrays, Measure, Result
 from wmbench.statistics import bootstrap
 
 PLATEAU = math.sqrt(2.0)
-"""NRMSE between two independent draws from the train split: where every error that grows ends up."""
+"""NRMSE between two independent draws from the train split: an error that grows levels off here at the latest."""
 
 LOW, HIGH = 3.0, 0.3
-"""The fit begins above ``LOW`` times the first step's error and ends before ``HIGH`` times the plateau."""
+"""The fit begins above ``LOW`` times the first step's error and ends before ``HIGH`` times the plateau, which is the
+largest error of the curve, at most :data:`PLATEAU`."""
 
 LEAST_POINTS = 4
 """A line through fewer points says nothing about its slope."""
 
 _FIT = (
     f"slope of the mean log NRMSE over the steps after it exceeds {LOW:g} times its first step's "
-    f"and before it reaches {HIGH:g} sqrt(2)"
+    f"and before it reaches {HIGH:g} times its plateau"
 )
 DEFINITIONS = {
     "rate": Definition("1/step", "lower", _FIT),
@@ -82,14 +83,14 @@ def fit(one: Rollouts, resolution: float) -> Fit | str:
     """
     log = np.log(np.maximum(one.error, resolution))  # (W, H)
     curve = np.where(one.valid, log, 0.0).sum(0) / one.valid.sum(0)  # (H,) every step is reached by some window
-    low, high = curve[0] + math.log(LOW), math.log(HIGH * PLATEAU)
-    end = int(np.argmax(curve >= high)) if (curve >= high).any() else len(curve)
+    low, high = curve[0] + math.log(LOW), min(curve.max(), math.log(PLATEAU)) + math.log(HIGH)
+    end = int(np.argmax(curve >= high))  # the largest error is above, so there is one
     grown = np.flatnonzero(curve[:end] > low)
     if not end:
-        return f"the error is at {HIGH:g} of the plateau after the first step already"
+        return f"the error is at {HIGH:g} of its plateau after the first step already"
     if not len(grown) or end - grown[0] < LEAST_POINTS:
         found = f"{end - int(grown[0])} of the {LEAST_POINTS} steps needed" if len(grown) else "no step"
-        return f"{found} between {LOW:g} times the first step's error and {HIGH:g} of the plateau"
+        return f"{found} between {LOW:g} times the first step's error and {HIGH:g} of its plateau"
     steps = np.arange(int(grown[0]), end)
     used = one.valid[:, end - 1]  # a tenth of the windows at least: rollouts() cuts where fewer are left
     centred = steps - steps.mean()
@@ -101,8 +102,9 @@ def drift_rate(arrays: Arrays) -> list[Result]:
     """Fit exponential growth to the errors of open-loop rollouts.
 
     With E(h) the geometric mean of NRMSE(h) over windows, the rate is the least-squares slope of log E(h) over the
-    steps from the first with E(h) > 3 E(1) to the last before E(h) reaches 0.3 sqrt(2) (sqrt(2) is the level of two
-    independent draws). Near a small error it estimates the largest finite-time Lyapunov exponent of what is simulated.
+    steps from the first with E(h) > 3 E(1) to the last before E(h) reaches 0.3 of the plateau: the largest E(h) or
+    sqrt(2), the level of two independent draws, whichever is less. Near a small error it estimates the largest
+    finite-time Lyapunov exponent of what is simulated.
     The excess is the rate less that of the true simulator started 1e-6 standard deviations away: growth that
     the model adds to the system's own. Intervals resample episodes, with the steps fitted kept.
 
@@ -204,4 +206,5 @@ MEASURE = Measure(
     source="Slope of log NRMSE below saturation, less the disturbed simulator's (our definition); docs/measures.md",
     function=drift_rate,
     ranks=False,
+    recording="drift",
 )

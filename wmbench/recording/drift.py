@@ -10,6 +10,7 @@ import torch
 
 from wmbench.episodes import Dataset
 from wmbench.errors import DatasetError
+from wmbench.floors import floor_arrays
 from wmbench.keys import fold_in, keys_from_seeds
 from wmbench.protocols import Start, WorldModel
 from wmbench.recording.floor import SCALES, record_floor
@@ -112,7 +113,8 @@ def record_drift(
         windows: W.
         seed: Of the choice of windows, of the models' keys and of the disturbances.
         floor: Whether to run the true simulator from disturbed states beside the models. Left out, with a note in
-            the recording's meta, where the dataset or the simulator does not allow it.
+            the recording's meta, where the dataset or the simulator does not allow it. Where there is none the
+            floor that ships with the task stands in.
         with_baselines: Whether copy-last, mean-delta and linear stand beside the models (those not given already).
 
     Raises:
@@ -125,7 +127,7 @@ def record_drift(
     for name, rule in (baselines(dataset) if with_baselines else {}).items():
         if name not in models:
             names, roles, disturbance = [*names, name], [*roles, "baseline"], [*disturbance, 0.0]
-            found.append({"observation": _repeat(rule, cut)})
+            found.append({"observation": repeat(rule, cut)})
     meta = {"task": dataset.task.id, "dataset": dataset.digest, "split": split, "seed": seed}
     if floor:
         twins, why = record_floor(dataset, cut.state, cut.action, cut.valid, seed)
@@ -153,6 +155,8 @@ def record_drift(
         **{f"has_{head}": np.array([head in f for f in found]) for head in HEADS},
         **describe(dataset),
     }
+    if "floor" not in roles:
+        arrays |= floor_arrays(dataset.task)
     return Recording("drift", arrays, meta)
 
 
@@ -193,7 +197,7 @@ def imagine(model: WorldModel, cut: Windows, seed: int, *, uncertainty: bool = F
     return out
 
 
-def _repeat(rule: AffineDelta, cut: Windows) -> np.ndarray:
+def repeat(rule: AffineDelta, cut: Windows) -> np.ndarray:
     """Open-loop rollouts of a baseline, (W, H, O) float64."""
     observation = cut.truth[:, 0].astype(np.float64)
     steps = []
