@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -24,7 +25,11 @@ FORMAT = 1
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 BANK = "bank.safetensors"
-KINDS = {"world_model": registry.world_models, "policy": registry.policies}
+KINDS = {
+    "world_model": registry.world_models,
+    "policy": registry.policies,
+    "inverse_model": registry.inverse_models,
+}
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".zip"}
 
 
@@ -64,7 +69,7 @@ def save(
     Args:
         model: A ``torch.nn.Module`` with ``config``, ``task`` and ``card``.
         folder: Created if absent.
-        kind: ``"world_model"`` or ``"policy"``.
+        kind: ``"world_model"``, ``"policy"`` or ``"inverse_model"``.
         name: Its registered name.
         bank: Starts for the learned twin, fields of :class:`wmbench.protocols.Start` to (N, ...) tensors.
         provenance: Plain data on how it came about (command, seed, dataset digest, scores).
@@ -136,7 +141,7 @@ def load(folder: Path | str, *, kind: str, task: TaskCard | str | None = None, d
 
     Args:
         folder: As :func:`save` wrote it.
-        kind: What is expected, ``"world_model"`` or ``"policy"``.
+        kind: What is expected, ``"world_model"``, ``"policy"`` or ``"inverse_model"``.
         task: The task it is wanted for; None accepts the checkpoint's own.
         device: Torch device.
 
@@ -199,7 +204,7 @@ def find(reference: str, task: TaskCard, *, kind: str) -> Path | None:
     Args:
         reference: A checkpoint folder, or a registered name.
         task: The task it is wanted for.
-        kind: ``"world_model"`` or ``"policy"``.
+        kind: ``"world_model"``, ``"policy"`` or ``"inverse_model"``.
 
     Returns:
         The folder; None for a registered class that needs no checkpoint (it has ``for_task``).
@@ -235,6 +240,15 @@ def resolve(reference: str, task: TaskCard, *, kind: str, device: str = "cpu") -
     if folder is None:
         return KINDS[kind].load(reference).for_task(task, device=device)
     return load(folder, kind=kind, task=task, device=device)
+
+
+def digest(model: Any) -> str:
+    """SHA-256 over the names, types, shapes and contents of everything in a module's state dict."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        array = tensor.detach().cpu().contiguous().numpy()
+        found.update(f"{name} {array.dtype.str} {array.shape};".encode() + array.tobytes())
+    return found.hexdigest()
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -126,6 +126,29 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
+class InverseModel(Protocol):
+    """Reads the action off two consecutive observations of the true simulator; NumPy at the boundary.
+
+    Classes registered under the entry-point group ``wmbench.inverse_models`` offer, besides the method below, what
+    :class:`Trainable` lists.
+    """
+
+    task: TaskCard
+
+    def recover(self, observation: np.ndarray, following: np.ndarray) -> np.ndarray:
+        """What each of E members takes the action to have been.
+
+        Args:
+            observation: (B, O) float32, finite.
+            following: (B, O) float32, finite, one control step later.
+
+        Returns:
+            (E, B, A) float32 inside the task's bounds, E at least 2: how far members differ tells how sure they are.
+        """
+        ...
+
+
 class Trainable(Protocol):
     """What a registered world-model or policy class offers so that it can be trained, saved and loaded.
 

@@ -105,6 +105,9 @@ world_models = Registry("wmbench.world_models", "world model")
 policies = Registry("wmbench.policies", "policy")
 """Name to a class, see :class:`wmbench.protocols.Policy` and :class:`wmbench.protocols.Trainable`."""
 
+inverse_models = Registry("wmbench.inverse_models", "inverse model")
+"""Name to a class, see :class:`wmbench.protocols.InverseModel` and :class:`wmbench.protocols.Trainable`."""
+
 measures = Registry("wmbench.measures", "measure")
 """Name to a :class:`wmbench.measures.Measure`."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wmbench import checkpoints, registry
+from wmbench import checkpoints
 from wmbench.banks import make_bank
 from wmbench.cards import TaskCard
 from wmbench.episodes import Dataset
@@ -125,7 +125,7 @@ def trainable(name: str) -> tuple[str, Any]:
     """Kind and class of something that learns from data.
 
     Returns:
-        ``"world_model"`` or ``"policy"``, and the class.
+        ``"world_model"``, ``"policy"`` or ``"inverse_model"``, and the class.
 
     Raises:
         NotRegisteredError: Nothing has that name.
@@ -133,10 +133,10 @@ def trainable(name: str) -> tuple[str, Any]:
     """
     kinds = [kind for kind, group in checkpoints.KINDS.items() if name in group.names()]
     if not kinds:
-        known = sorted({*registry.world_models.names(), *registry.policies.names()})
+        known = sorted(n for group in checkpoints.KINDS.values() for n in group.names())
         raise NotRegisteredError(f"no world model or policy is called {name!r}: known are {', '.join(known)}")
     if len(kinds) > 1:
-        raise WmbenchError(f"{name!r} is both a world model and a policy; rename one")
+        raise WmbenchError(f"{name!r} is both a {kinds[0]} and a {kinds[1]}; rename one")
     cls = checkpoints.KINDS[kinds[0]].load(name)
     if not hasattr(cls, "fit"):
         raise WmbenchError(f"{name!r} does not learn from a dataset; use it by name")

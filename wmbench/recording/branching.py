@@ -128,3 +128,11 @@ def branch_model(
         head: np.stack(values, axis=1).reshape(n, branches, steps, *values[0].shape[1:])
         for head, values in found.items()
     }
+
+
+def elsewhere(n: int, seed: int) -> np.ndarray:
+    """A permutation of n items in which nobody keeps its place (for n > 1)."""
+    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,))).permutation(n)
+    partner = np.empty(n, dtype=np.int64)
+    partner[order] = np.roll(order, 1)
+    return partner

@@ -10,7 +10,7 @@ from wmbench.cards import TaskCard
 from wmbench.episodes import Dataset
 from wmbench.errors import DatasetError
 from wmbench.protocols import WorldModel
-from wmbench.recording.branching import branch_model, branch_true
+from wmbench.recording.branching import branch_model, branch_true, elsewhere
 from wmbench.recording.drift import cut_windows
 from wmbench.recording.store import Recording
 from wmbench.recording.subjects import AffineDelta, baselines, check_models, describe
@@ -56,7 +56,7 @@ def record_counterfactuals(
         raise DatasetError(f"{dataset.folder}: branching needs simulator states, which this dataset does not hold")
     action = branch_actions(dataset.task, cut.action, seed)  # (N, B, K, A)
     known = np.repeat(cut.valid[:, None], len(BRANCHES), axis=1)
-    known[:, BRANCHES.index("data")] &= cut.valid[_others(starts, seed)]
+    known[:, BRANCHES.index("data")] &= cut.valid[elsewhere(starts, seed)]
     true = branch_true(dataset.task, cut.state, action, known)
     first = cut.truth[:, 0]
     names, roles = list(models), ["model"] * len(models)
@@ -104,16 +104,8 @@ def branch_actions(task: TaskCard, recorded: np.ndarray, seed: int) -> np.ndarra
     inside = (recorded + offset >= low) & (recorded + offset <= high)
     near = np.where(inside, recorded + offset, recorded - offset)  # at the box's edge, the other way
     corner = np.broadcast_to(np.where(rng.random((n, 1, size)) < 0.5, low, high), recorded.shape)
-    every = np.stack([recorded, near, recorded[_others(n, seed)], corner], axis=1)
+    every = np.stack([recorded, near, recorded[elsewhere(n, seed)], corner], axis=1)
     return np.clip(every, low, high).astype(np.float32)
-
-
-def _others(n: int, seed: int) -> np.ndarray:
-    """A permutation of n items in which nobody keeps its place (for n > 1)."""
-    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,))).permutation(n)
-    partner = np.empty(n, dtype=np.int64)
-    partner[order] = np.roll(order, 1)
-    return partner
 
 
 def _repeat(rule: AffineDelta, first: np.ndarray, action: np.ndarray) -> np.ndarray:
