@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -38,7 +39,15 @@ def true_returns(branches: Branches) -> np.ndarray:
     return np.cumsum(branches.reward, axis=-1)
 
 
-def imagined_returns(task: TaskCard, answers: dict[str, np.ndarray]) -> np.ndarray:
+def going_on(answers: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which steps a model's episode has: up to and with the first at which it ends, (N, B, K) bool."""
+    alive = np.ones(answers["observation"].shape[:-1], dtype=bool)
+    if "terminated" in answers:
+        alive[..., 1:] = np.logical_and.accumulate(~(answers["terminated"][..., :-1] >= ENDS), axis=-1)
+    return alive
+
+
+def imagined_returns(task: TaskCard, answers: Mapping[str, np.ndarray]) -> np.ndarray:
     """Imagined returns after 1, 2, ..., K steps, by the rules of the learned twin.
 
     Rewards are brought into the card's range. The step at which the predicted probability of termination reaches 1/2
@@ -54,11 +63,9 @@ def imagined_returns(task: TaskCard, answers: dict[str, np.ndarray]) -> np.ndarr
     """
     reward = answers["reward"]
     lost = ~np.isfinite(reward) | ~np.isfinite(answers["observation"]).all(-1)
-    alive = np.ones(reward.shape, dtype=bool)
     if "terminated" in answers:
-        ends = answers["terminated"]
-        lost |= ~np.isfinite(ends)
-        alive[..., 1:] = np.logical_and.accumulate(~(ends[..., :-1] >= ENDS), axis=-1)
+        lost |= ~np.isfinite(answers["terminated"])
+    alive = going_on(answers)
     low, high = task.reward_range
     if (low, high) != (None, None):
         reward = np.clip(reward, low, high)
