@@ -15,6 +15,7 @@ from wmbench.measures import Measure, Result
 from wmbench.measuring import gather_subjects, measure_all
 from wmbench.measuring.everything import chosen_recorders, read_policy
 from wmbench.recording import Recording
+from wmbench.recording.agreement import record_agreement
 from wmbench.recording.recorder import Recorder
 from wmbench.recording.store import find_recordings
 
@@ -32,7 +33,7 @@ def dataset(tmp_path_factory):
 def recorded(dataset, tmp_path_factory):
     """A folder of two recordings, and what was measured."""
     out = tmp_path_factory.mktemp("recorded")
-    subjects = gather_subjects(dataset, ["oracle"], ["random", "zero"])
+    subjects = gather_subjects(dataset, ["ensemble"], ["random", "zero"])
     return out, measure_all(subjects, out, only=["one-step", "drift"], options=SMALL)
 
 
@@ -51,7 +52,7 @@ def test_what_is_there_is_kept_and_what_differs_is_not(recorded, dataset):
 
     def again(options=SMALL, **changes):
         seen.clear()
-        subjects = gather_subjects(dataset, ["oracle"], ["random", "zero"], **changes)
+        subjects = gather_subjects(dataset, ["ensemble"], ["random", "zero"], **changes)
         return measure_all(
             subjects, out, only=["one-step"], options=options, event=lambda n, what, s: seen.append(what)
         )
@@ -70,7 +71,7 @@ def test_what_is_there_is_kept_and_what_differs_is_not(recorded, dataset):
 def test_subjects_without_identity_are_always_recorded_anew(dataset, tmp_path):
     import dataclasses
 
-    subjects = dataclasses.replace(gather_subjects(dataset, ["oracle"]), identity={})
+    subjects = dataclasses.replace(gather_subjects(dataset, ["ensemble"]), identity={})
     seen = []
     for _ in range(2):
         measure_all(subjects, tmp_path, only=["one-step"], options=SMALL, event=lambda n, what, s: seen.append(what))
@@ -78,22 +79,22 @@ def test_subjects_without_identity_are_always_recorded_anew(dataset, tmp_path):
 
 
 def test_policies_by_name_and_with_noise(dataset):
-    subjects = gather_subjects(dataset, {"perfect": "oracle"}, {"a": "zero", "b": "zero+noise0.5"}, expert="b")
+    subjects = gather_subjects(dataset, {"perfect": "ensemble"}, {"a": "zero", "b": "zero+noise0.5"}, expert="b")
     assert (list(subjects.models), list(subjects.policies), subjects.expert) == (["perfect"], ["a", "b"], "b")
     keys, observation = np.arange(200), np.zeros((200, len(dataset.task.observation)), np.float32)
     still, _ = subjects.policies["a"].act(observation, subjects.policies["a"].initial(200), keys=keys)
     noisy, _ = subjects.policies["b"].act(observation, subjects.policies["b"].initial(200), keys=keys)
     assert np.all(still == 0) and 0.3 < noisy.std() < 0.6, "0.5 half widths of [-1, 1], clipped"
     with pytest.raises(WmbenchError, match="expert 'c' is not among the policies: a"):
-        gather_subjects(dataset, ["oracle"], {"a": "zero"}, expert="c")
+        gather_subjects(dataset, ["ensemble"], {"a": "zero"}, expert="c")
     with pytest.raises(WmbenchError, match="would be called 'zero'"):
-        gather_subjects(dataset, ["oracle"], ["zero", "zero"])
+        gather_subjects(dataset, ["ensemble"], ["zero", "zero"])
     with pytest.raises(CheckpointError, match="nobody"):
         read_policy("nobody+noise0.1", dataset.task)
 
 
 def test_too_few_policies_leave_a_recording_out(dataset, tmp_path):
-    subjects, notes = gather_subjects(dataset, ["oracle"]), {}
+    subjects, notes = gather_subjects(dataset, ["ensemble"]), {}
     registry.recorders.add("needy", Recorder("needy", lambda s: 1 / 0, policies=2, full=True))
     try:
         with pytest.raises(DatasetError, match="needy needs 2 policies or more, there are 0"):
@@ -159,7 +160,7 @@ def test_the_list_names_unit_direction_range_needs_and_source_of_every_measure(c
 
 def test_the_command_line_from_data_to_numbers_and_back(dataset, tmp_path, capsys):
     out = tmp_path / "rec"
-    words = ["--dataset", str(dataset.folder), "--models", "oracle", "--policies", "zero", "--out", str(out)]
+    words = ["--dataset", str(dataset.folder), "--models", "ensemble", "--policies", "zero", "--out", str(out)]
     assert main(["record", *words, "--only", "one-step"]) == 0
     text = capsys.readouterr().out
     assert "skill" in text and "copy-last" in text and "one-step: done" in text
@@ -217,3 +218,17 @@ def test_numbers_that_differ_from_a_runs_records_are_named(recorded, tmp_path, c
     assert f"drift/{results[0]['name']}" in capsys.readouterr().err
     with pytest.raises(DatasetError, match="not there"):
         compare_with_records(tmp_path, {})
+
+
+def test_episodes_that_several_recordings_want_are_run_once(dataset, monkeypatch):
+    from wmbench.recording import recorder
+
+    calls = []
+    real = recorder.rollout
+    monkeypatch.setattr(recorder, "rollout", lambda *a, **k: calls.append(k["simulator"]) or real(*a, **k))
+    short = gather_subjects(dataset, ["ensemble"], {"a": "zero", "b": "zero+noise0.1", "c": "zero+noise0.2"})
+    options = {"success": {"episodes": 1}, "agreement": {"episodes": 1}}
+    done = measure_all(short, only=["success", "agreement"], options=options)
+    assert sorted(calls, key=str) == [None] * 3 + ["ensemble"] * 3
+    alone = record_agreement(short.task, short.policies, short.simulators, episodes=1, seed=0)
+    assert alone.digest() == done["agreement"].recording.digest()

@@ -13,8 +13,9 @@ from wmbench.recording.images import record_images
 from wmbench.recording.latency import record_latency
 from wmbench.recording.one_step import record_one_step
 from wmbench.recording.recorder import Recorder, Subjects
-from wmbench.recording.success import join
+from wmbench.recording.success import join, outcome
 from wmbench.recording.uncertainty import record_uncertainty
+from wmbench.seeding import episode_seeds
 
 EPISODES = 12
 """Starts that every policy faces in every simulator."""
@@ -29,34 +30,23 @@ def _of_models(record: Any) -> Any:
     return function
 
 
-def _success(subjects: Subjects, *, episodes: int = EPISODES, **options: Any) -> Recording:
-    from wmbench.evaluating import evaluate
-
-    everywhere: dict[str, str | None] = {"true": None, **subjects.simulators}
+def _success(subjects: Subjects, *, episodes: int = EPISODES) -> Recording:
+    seeds = episode_seeds(subjects.seed, subjects.task.id, "eval", episodes)
     return join(
         {
-            f"{name} in {where}": evaluate(
-                subjects.task,
-                policy,
-                simulator=simulator,
-                episodes=episodes,
-                seed=subjects.seed,
-                num_envs=episodes,
-                device=subjects.device,
-                name=name,
-                **options,
-            )
-            for where, simulator in everywhere.items()
-            for name, policy in subjects.policies.items()
+            f"{name} in {where or 'true'}": {
+                "task": subjects.task.id,
+                "episodes": [outcome(e) for e in subjects.episodes(name, where, seeds)],
+            }
+            for where in (None, *subjects.simulators)
+            for name in subjects.policies
         }
     )
 
 
 def _agreement(subjects: Subjects, *, episodes: int = EPISODES, **options: Any) -> Recording:
-    options = {"num_envs": episodes, "device": subjects.device, **options}
-    return record_agreement(
-        subjects.task, subjects.policies, subjects.simulators, episodes=episodes, seed=subjects.seed, **options
-    )
+    options = {"roll": subjects.episodes, "seed": subjects.seed, **options}
+    return record_agreement(subjects.task, subjects.policies, subjects.simulators, episodes=episodes, **options)
 
 
 def _latency(subjects: Subjects, **options: Any) -> Recording:

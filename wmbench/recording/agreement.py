@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def record_agreement(
     seed: int = 0,
     outcome: str = "return",
     horizons: Sequence[int] | None = None,
+    roll: Callable[[str, str | None, Sequence[int]], list[EpisodeData]] | None = None,
     **options: Any,
 ) -> Recording:
     """Roll every policy out in every simulator.
@@ -40,6 +41,8 @@ def record_agreement(
         seed: Root seed, from which the episodes' seeds derive.
         outcome: ``return``, the undiscounted one up to the horizon, or ``success``, by the card's rule up to it.
         horizons: Steps after which outcomes are compared; by default four, up to the task's own.
+        roll: Gives the episodes of a policy's name in a simulator's (None is the true one) for a list of seeds, where
+            they exist already; None lets the policies act now.
         **options: Of :func:`wmbench.rollout.rollout`, for example ``num_envs`` and ``device``.
 
     Raises:
@@ -54,10 +57,14 @@ def record_agreement(
     if steps[0] < 1 or steps[-1] > task.horizon:
         raise DatasetError(f"{task.id}: horizons must lie between 1 and {task.horizon}, got {steps}")
     seeds = episode_seeds(seed, task.id, "eval", episodes)
-    found = [
-        [rollout(task, p, seeds, simulator=where, on_error="record", **options) for p in policies.values()]
-        for where in (None, *simulators.values())
-    ]
+
+    def run(name: str, simulator: str | None) -> list[EpisodeData]:
+        if roll is not None:
+            return roll(name, simulator, seeds)
+        where = None if simulator is None else simulators[simulator]
+        return rollout(task, policies[name], seeds, simulator=where, on_error="record", **options)
+
+    found = [[run(name, where) for name in policies] for where in (None, *simulators)]
     faults = [e.invalid for row in found[0] for e in row if e.invalid]
     if len(faults) == len(policies) * episodes:
         raise DatasetError(f"{task.id}: no episode in the true simulator is valid, the first because {faults[0]}")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from wmbench.cards import TaskCard
-from wmbench.episodes import Dataset
+from wmbench.episodes import Dataset, EpisodeData
 from wmbench.protocols import Policy, WorldModel
 from wmbench.recording.store import Recording
+from wmbench.rollout import rollout
+
+ROWS = 64
+"""Episodes that run side by side; results do not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,32 @@ class Subjects:
     seed: int = 0
     device: str = "cpu"
     identity: Mapping[str, Any] = field(default_factory=dict)
+    _kept: dict[Any, list[EpisodeData]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def task(self) -> TaskCard:
         """The dataset's task."""
         return self.dataset.task
+
+    def episodes(self, policy: str, simulator: str | None, seeds: Sequence[int]) -> list[EpisodeData]:
+        """Episodes of a policy, from memory if it has faced these starts before: several recordings want the same.
+
+        Args:
+            policy: Its name.
+            simulator: A model's name; None is the true simulator.
+            seeds: One per episode.
+
+        Returns:
+            One per seed; those in which policy or simulator failed say so.
+        """
+        key = (policy, simulator, tuple(seeds))
+        if key not in self._kept:
+            where = None if simulator is None else self.simulators[simulator]
+            actor, rows = self.policies[policy], min(len(seeds), ROWS)
+            self._kept[key] = rollout(
+                self.task, actor, seeds, simulator=where, num_envs=rows, device=self.device, on_error="record"
+            )
+        return self._kept[key]
 
 
 @dataclass(frozen=True)
