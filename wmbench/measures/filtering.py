@@ -108,6 +108,7 @@ def _screen(numbers: Numbers, suffix: str, score: np.ndarray, bad: np.ndarray, e
     flat = Ranking(np.zeros(n), np.repeat(episode, bad.shape[1]))
     c, n_invalid = ranking.clusters, int(lost.sum())
     coverage, risk = ranking.risk_coverage(loss)
+    harmless = np.rint(coverage * n) - np.rint(risk * coverage * n)  # among what is accepted
     common: dict[str, Any] = {
         "n_episodes": c,
         "base_risk": base,
@@ -131,11 +132,10 @@ def _screen(numbers: Numbers, suffix: str, score: np.ndarray, bad: np.ndarray, e
         around = ranking.coverage_at_risk_interval(loss, target)
         numbers.add(f"coverage-at-risk-{target * 100:g}{suffix}", accepted, around, n, n_invalid, **common)
 
-        def rejected(covered: float, base: float = base) -> float:
+        def rejected(covered: float) -> float:
             """Share of harmless candidates that are rejected where so many candidates are accepted."""
             at = int(np.searchsorted(coverage, covered - 1e-12))
-            share = 1 - coverage[at] * (1 - risk[at]) / (1 - base)
-            return min(1.0, max(0.0, float(share))) if covered > 0 else 1.0
+            return 1 - float(harmless[at]) / (n - int(loss.sum())) if covered > 0 else 1.0
 
         interval = None if around is None else type(around)(rejected(around.high), rejected(around.low))
         numbers.add(f"false-reject-{target * 100:g}{suffix}", rejected(accepted), interval, n, n_invalid, **common)
