@@ -1,34 +1,31 @@
-"""Times the calls that an agent waits for: reset and step of simulators, act of policies."""
+"""Times the calls that an agent waits for, in turns: simulators, policies, and a model's step in several modes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 from wmbench.cards import TaskCard
-from wmbench.keys import fold_in, keys_from_seeds
-from wmbench.protocols import Policy
+from wmbench.protocols import Policy, WorldModel
 from wmbench.provenance import provenance
+from wmbench.recording.calls import (
+    REWARM,
+    WARMUP,
+    Contestant,
+    first_start,
+    mode_calls,
+    policy_calls,
+    simulator_calls,
+    sizes,
+    uniform_actions,
+)
+from wmbench.recording.memory import PeakMemory, method
+from wmbench.recording.modes import MODES, TOLERANCE, ModeUnavailableError
 from wmbench.recording.store import Recording
-from wmbench.seeding import episode_seeds
-
-WARMUP = 10
-
-
-@dataclass
-class Timed:
-    """The times of one kind of call, first call first."""
-
-    subject: str
-    call: str
-    batch: int
-    seconds: list[float]
-    warmup: int
 
 
 def record_latency(
@@ -36,73 +33,94 @@ def record_latency(
     simulators: Mapping[str, str | None],
     policies: Mapping[str, Policy],
     *,
+    models: Mapping[str, WorldModel] | None = None,
+    modes: Sequence[str] = MODES,
     calls: int = 2010,
     resets: int = 200,
     batches: Sequence[int] = (1, 16, 256, 4096),
+    mode_batches: Sequence[int] = (1, 256),
     budget_s: float = 5.0,
     device: str = "cpu",
     seed: int = 0,
 ) -> Recording:
-    """Time simulators and policies, one after the other.
+    """Time simulators, policies and modes of models in turns: all of them once, then all again in reverse order.
+
+    With the order A B C, C B A every pair of them meets the same drift of the machine, and the ratio of the two rounds
+    shows it.
 
     Args:
         task: The task.
         simulators: Name to what ``gym.make(task.id, simulator=...)`` takes; None is the true simulator.
-        policies: Name to policy.
-        calls: Timed steps (or acts) of single rows, at most.
+        policies: Name to policy. ``act`` is timed at every batch, and ``observation-to-action`` with one row: an
+            observation of the true simulator in, converted, keys made, the policy asked, its action checked.
+        models: Name to world model, whose bare batched step is timed in every mode. Compiling takes a minute.
+        modes: Which of ``eager``, ``compiled`` (``torch.compile``) and ``captured`` (as a CUDA graph). One that cannot
+            be had here stays in the recording with what is missing.
+        calls: Timed steps (or acts), at most.
         resets: Timed resets, at most.
         batches: Rows per call. 1 is ``gym.make``; larger ones ``gym.make_vec`` for learned simulators, which are
             batched, and ``act`` of policies. The true simulator has no batched step and is timed alone.
+        mode_batches: Rows per call of the models' modes.
         budget_s: Seconds for each kind of call; timing stops there, and the number of calls shows it.
-        device: Where learned simulators run; waited for at every call.
+        device: Where learned simulators run; waited for at every call. Models stay where they are.
         seed: Of actions and episodes.
 
     Returns:
         A recording with the hardware in its meta.
     """
-    timed: list[Timed] = []
-    actions = _actions(task, max(batches), seed)
-    sync = _synchronise(device)
+    start = first_start(task, seed)
+    rows = tuple(batches)
+    actions = uniform_actions(task, max((1, *rows)), seed)
+    listed: list[Contestant] = []
     for name, reference in simulators.items():
-        kwargs = {} if reference is None else {"simulator": reference, "device": device}
-        timed += _time_env(task, name, kwargs, actions[0], calls, resets, budget_s, sync, seed)
-        for batch in batches:
-            if batch > 1 and reference is not None:
-                timed.append(_time_vector(task, name, kwargs, actions[:batch], calls, budget_s, sync, seed))
+        listed += simulator_calls(task, name, reference, device, actions, rows, calls, resets, seed)
     for name, policy in policies.items():
-        start = _first_observation(task, seed)
-        timed += [_time_policy(name, policy, start, batch, calls, budget_s, sync) for batch in batches]
-    arrays = {
-        "subject": np.array([t.subject for t in timed]),
-        "call": np.array([t.call for t in timed]),
-        "batch": np.array([t.batch for t in timed], dtype=np.int64),
-        "row": np.repeat(np.arange(len(timed)), [len(t.seconds) for t in timed]),
-        "seconds": np.concatenate([t.seconds for t in timed]) if timed else np.zeros(0),
-        "warmup": np.concatenate([np.arange(len(t.seconds)) < t.warmup for t in timed]) if timed else np.zeros(0, bool),
-    }
-    meta = {"task": task.id, "device": device, "seed": seed, "budget_s": budget_s, "provenance": provenance()}
-    return Recording("latency", arrays, meta)
+        listed += policy_calls(task, name, policy, start, rows, calls, seed)
+    for name, model in (models or {}).items():
+        listed += mode_calls(task, name, model, start, tuple(mode_batches), tuple(modes), calls, seed)
+    _take_turns(listed, budget_s, device)
+    facts = [(c.subject, f"{_prefix(c)}{name}", value) for c in listed for name, value in c.memory.items()]
+    facts += sizes(task, simulators, policies, models or {}, start, device)
+    return _recording(task, listed, facts, {"device": device, "seed": seed, "budget_s": budget_s, "memory": method()})
+
+
+def _prefix(contestant: Contestant) -> str:
+    batch = contestant.batch
+    return f"{contestant.call}-" if batch == 1 else f"{contestant.call}-x{batch}-"
+
+
+def _take_turns(listed: list[Contestant], budget_s: float, device: str) -> None:
+    """Time everything in order, then in reverse order; memory is watched in the first round."""
+    sync = _synchronise(device)
+    with ExitStack() as stack:
+        for contestant in listed:
+            watch = PeakMemory(device)
+            try:
+                contestant.built = contestant.build(contestant, stack)
+            except ModeUnavailableError as error:
+                contestant.fault = str(error)
+                continue
+            more = WARMUP + (contestant.calls + 1) // 2 - sum(len(r) for r in contestant.rounds)
+            timed = _timing(*contestant.built, more, budget_s / 2, sync)
+            contestant.rounds = [[s for r in contestant.rounds for s in r] + timed]
+            contestant.memory = watch.growth()
+        for contestant in reversed(listed):
+            if contestant.built is not None:
+                again = REWARM + contestant.calls // 2
+                contestant.rounds.append(_timing(*contestant.built, again, budget_s / 2, sync))
 
 
 def _timing(
     function: Callable[[], Any],
+    between: Callable[[Any], None] | None,
     calls: int,
     budget_s: float,
     sync: Callable[[], None],
-    between: Callable[[Any], None] | None = None,
 ) -> list[float]:
-    """Seconds of each call of ``function``, the device idle before and after.
-
-    Args:
-        function: What is timed.
-        calls: How many after the warm-up.
-        budget_s: Timing stops when this much time has passed.
-        sync: Waits for the device.
-        between: Given what the call returned; not timed.
-    """
+    """Seconds of each call of ``function``, the device idle before and after; at least one call."""
     clock, seconds = time.perf_counter, []
     end = clock() + budget_s
-    for _ in range(calls + WARMUP):
+    for _ in range(calls):
         sync()
         before = clock()
         result = function()
@@ -116,97 +134,28 @@ def _timing(
     return seconds
 
 
-def _warm(seconds: list[float]) -> int:
-    """How many of the first calls are warm-up: ten, or half of them if the budget allowed fewer than twenty."""
-    return min(WARMUP, len(seconds) // 2)
-
-
-def _time_env(
-    task: TaskCard,
-    name: str,
-    kwargs: dict[str, Any],
-    action: np.ndarray,
-    calls: int,
-    resets: int,
-    budget_s: float,
-    sync: Callable[[], None],
-    seed: int,
-) -> list[Timed]:
-    env = gym.make(task.id, **kwargs).unwrapped
-    try:
-        seeds = iter(episode_seeds(seed, task.id, "eval", 2 * (calls + resets) + 4 * WARMUP))
-        reset = _timing(lambda: env.reset(seed=next(seeds)), resets, budget_s, sync)
-        env.reset(seed=next(seeds))
-
-        def begin_again(result: Any) -> None:
-            if result[2] or result[3]:
-                env.reset(seed=next(seeds))
-
-        steps = _timing(lambda: env.step(action), calls, budget_s, sync, begin_again)
-    finally:
-        env.close()
-    return [Timed(name, "reset", 1, reset, _warm(reset)), Timed(name, "step", 1, steps, _warm(steps))]
-
-
-def _time_vector(
-    task: TaskCard,
-    name: str,
-    kwargs: dict[str, Any],
-    actions: np.ndarray,
-    calls: int,
-    budget_s: float,
-    sync: Callable[[], None],
-    seed: int,
-) -> Timed:
-    import torch
-
-    batch = len(actions)
-    envs = gym.make_vec(task.id, num_envs=batch, array="torch", autoreset_mode="SameStep", **kwargs)
-    try:
-        envs.reset(seed=episode_seeds(seed, task.id, "eval", batch))  # type: ignore[arg-type]
-        given = torch.from_numpy(actions).to(kwargs.get("device", "cpu"))
-        seconds = _timing(lambda: envs.step(given), calls, budget_s, sync)
-    finally:
-        envs.close()
-    return Timed(name, "step", batch, seconds, _warm(seconds))
-
-
-def _time_policy(
-    name: str,
-    policy: Policy,
-    start: np.ndarray,
-    batch: int,
-    calls: int,
-    budget_s: float,
-    sync: Callable[[], None],
-) -> Timed:
-    observation = np.repeat(start[None], batch, axis=0)
-    keys = keys_from_seeds(np.arange(batch))
-    memory, step = policy.initial(batch), 0
-
-    def act() -> None:
-        nonlocal memory, step
-        step += 1
-        _, memory = policy.act(observation, memory, keys=fold_in(keys, step))
-
-    seconds = _timing(act, calls, budget_s, sync)
-    return Timed(name, "act", batch, seconds, _warm(seconds))
-
-
-def _first_observation(task: TaskCard, seed: int) -> np.ndarray:
-    """(O,) float32, where an episode of the true simulator begins."""
-    env = gym.make(task.id).unwrapped
-    try:
-        return np.asarray(env.reset(seed=episode_seeds(seed, task.id, "eval", 1)[0])[0])
-    finally:
-        env.close()
-
-
-def _actions(task: TaskCard, n: int, seed: int) -> np.ndarray:
-    """(n, A) float32 uniform actions."""
-    low, high = task.action_bounds()
-    rng = np.random.default_rng(seed)
-    return (low + (high - low) * rng.random((n, len(low)))).astype(np.float32)
+def _recording(
+    task: TaskCard, listed: list[Contestant], facts: list[tuple[str, str, float]], meta: dict[str, Any]
+) -> Recording:
+    """Everything as arrays."""
+    parts = [c.arrays() for c in listed]
+    arrays = {
+        "subject": np.array([c.subject for c in listed], dtype=np.str_),
+        "call": np.array([c.call for c in listed], dtype=np.str_),
+        "batch": np.array([c.batch for c in listed], dtype=np.int64),
+        "fault": np.array([c.fault for c in listed], dtype=np.str_),
+        "error": np.array([c.error for c in listed], dtype=np.float64),
+        "tolerance": np.array(TOLERANCE),
+        "control_hz": np.array(float(task.control_hz)),
+        "row": np.repeat(np.arange(len(listed)), [len(p[0]) for p in parts]),
+        "seconds": np.concatenate([p[0] for p in parts]) if parts else np.zeros(0),
+        "round": np.concatenate([p[1] for p in parts]) if parts else np.zeros(0, np.int64),
+        "warmup": np.concatenate([p[2] for p in parts]) if parts else np.zeros(0, bool),
+        "fact_subject": np.array([f[0] for f in facts], dtype=np.str_),
+        "fact": np.array([f[1] for f in facts], dtype=np.str_),
+        "fact_value": np.array([f[2] for f in facts], dtype=np.float64),
+    }
+    return Recording("latency", arrays, {"task": task.id, **meta, "provenance": provenance()})
 
 
 def _synchronise(device: str) -> Callable[[], None]:
