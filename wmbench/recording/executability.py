@@ -17,6 +17,7 @@ from wmbench.keys import fold_in, keys_from_seeds
 from wmbench.protocols import InverseModel, Policy, Start, WorldModel
 from wmbench.recording.branching import Branches, branch_model, branch_true
 from wmbench.recording.drift import Windows, cut_windows
+from wmbench.recording.recorder import Recorder, Subjects
 from wmbench.recording.recoverability import Inverse, recover, reference_inverse
 from wmbench.recording.store import Recording
 from wmbench.recording.subjects import AffineDelta, baselines, check_models, describe, device_of
@@ -223,3 +224,13 @@ def _checked(name: str, plan: Plan, task: TaskCard, starts: int, steps: int) -> 
         raise WmbenchError(f"planner {name!r} says actions that are not finite")
     low, high = task.action_bounds()
     return Plan(plan.observation, np.clip(plan.action, low, high).astype(np.float32))
+
+
+def _record(subjects: Subjects, **options: Any) -> Recording:
+    given: dict[str, Any] = {"seed": subjects.seed}
+    if subjects.expert is not None:
+        given["policies"] = {subjects.expert: subjects.policies[subjects.expert]}
+    return record_executability(subjects.models, subjects.dataset, **{**given, **options})
+
+
+RECORDER = Recorder("executability", _record)

@@ -16,6 +16,7 @@ from wmbench.errors import DatasetError
 from wmbench.protocols import InverseModel, WorldModel
 from wmbench.recording.branching import branch_model, branch_true, elsewhere
 from wmbench.recording.drift import Windows, cut_windows
+from wmbench.recording.recorder import Recorder, Subjects
 from wmbench.recording.store import Recording
 from wmbench.recording.subjects import baselines, check_models
 from wmbench.registration import shipped_checkpoints
@@ -95,7 +96,7 @@ def record_recoverability(
     *,
     inverse: InverseModel | Inverse | None = None,
     split: str = "test",
-    starts: int = 1000,
+    starts: int = 2000,
     seed: int = 0,
     with_baselines: bool = True,
 ) -> Recording:
@@ -164,3 +165,10 @@ def _transitions(dataset: Dataset, cut: Windows, seed: int) -> tuple[list[str], 
     action = np.concatenate([other, cut.action], axis=1)  # (N, 2, A)
     true = branch_true(dataset.task, cut.state, action[:, :, None])
     return ["elsewhere", "recorded"], action, true.observation[:, :, 0], true.valid[:, :, 0]
+
+
+def _record(subjects: Subjects, **options: Any) -> Recording:
+    return record_recoverability(subjects.models, subjects.dataset, **{"seed": subjects.seed, **options})
+
+
+RECORDER = Recorder("recoverability", _record)
