@@ -22,7 +22,8 @@ from wmbench.recording.filtering import danger, record_filter, threshold
 from wmbench.recording.judging import ModelJudge, TrueJudge, imagined_returns
 from wmbench.recording.planning import Budget, Drive, drive, plan_and_drive, search, solved
 from wmbench.recording.ranking import record_ranking
-from wmbench.registry import world_models
+from wmbench.recording.recorder import Subjects
+from wmbench.registry import recorders, world_models
 from wmbench.statistics.selection import ErrorModel
 
 HOPPER, CARTPOLE = "wmbench/Gym-Hopper-v0", "wmbench/DMC-CartpoleSwingup-v0"
@@ -401,3 +402,17 @@ def test_devices_and_draws_do_not_change_shapes(hopper, draws):
     first, state = starts(hopper)
     judge = ModelJudge(Toy(HOPPER, lambda a: a.sum(1), noise=1.0), hopper.task, draws=draws)
     assert judge(first, state, torch.zeros((3, 2, 4, 3)).numpy()).shape == (3, 2, 4)
+
+
+def test_the_recorders_of_a_full_measurement(cartpole):
+    policy = make_policy("random", cartpole.task)
+    subjects = Subjects(cartpole, {"m": Toy(CARTPOLE, lambda a: a[:, 0])}, {}, {"p": policy}, "p")
+    ranked = recorders.load("ranking")(subjects, starts=2, candidates=3, planner_starts=0)
+    assert ranked.arrays["source"].tolist() == ["uniform", "policy", "elite"]
+    filtered = recorders.load("filter")(subjects, starts=2, loop_starts=1, loop_steps=2)
+    assert filtered.arrays["loop_steps"].sum() > 0
+    alone = Subjects(cartpole, {}, {})
+    assert recorders.load("filter")(alone, starts=2).meta["source"] == "recorded"
+    assert not recorders.load("exploitation").full
+    options = {"starts": 1, "candidates": 2, "steps": 2, "replan": 1, "drives": 0, "seed": 3}
+    assert recorders.load("exploitation")(alone, **options).meta["seed"] == 3

@@ -13,6 +13,7 @@ from wmbench.keys import fold_in, keys_from_seeds
 from wmbench.protocols import Policy
 from wmbench.recording.drift import Windows, cut_windows
 from wmbench.recording.planning import drive
+from wmbench.recording.recorder import Subjects
 from wmbench.trees import gather, scatter
 
 
@@ -83,6 +84,11 @@ def policy_actions(
     for t, (rows, action) in enumerate(taken):
         out[rows, t:] = action[:, None]
     return out
+
+
+def expert_of(subjects: Subjects) -> Policy | None:
+    """The policy that stands for good behaviour, if there is one."""
+    return None if subjects.expert is None else subjects.policies[subjects.expert]
 
 
 class Actor:

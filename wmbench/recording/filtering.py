@@ -12,12 +12,13 @@ from wmbench.episodes import Dataset
 from wmbench.measures.filtering import badly
 from wmbench.protocols import Policy, WorldModel
 from wmbench.recording.branching import branch_model
-from wmbench.recording.candidates import cut_states, perturbed, policy_actions, uniform_actions
+from wmbench.recording.candidates import cut_states, expert_of, perturbed, policy_actions, uniform_actions
 from wmbench.recording.exploitation import BAR
 from wmbench.recording.filter_loop import ARMS, Screen, run_arms
 from wmbench.recording.judging import TrueJudge, going_on, imagined_returns, true_returns
 from wmbench.recording.planning import solved
 from wmbench.recording.ranking import NOISE
+from wmbench.recording.recorder import Recorder, Subjects
 from wmbench.recording.store import Recording
 from wmbench.recording.subjects import check_models
 from wmbench.statistics.selective import Ranking
@@ -209,3 +210,11 @@ def _loop(
             arrays["loop_steps"][m, a] = driven.valid.sum(1)
             arrays["loop_interventions"][m, a] = interventions
     return arrays
+
+
+def _record(subjects: Subjects, **options: Any) -> Recording:
+    own = {"seed": subjects.seed, "policy": expert_of(subjects)}
+    return record_filter(subjects.models, subjects.dataset, **{**own, **options})
+
+
+RECORDER = Recorder("filter", _record)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from wmbench.episodes import Dataset
 from wmbench.keys import fold_in, keys_from_seeds
 from wmbench.protocols import Policy, WorldModel
-from wmbench.recording.candidates import cut_states, perturbed, policy_actions, uniform_actions
+from wmbench.recording.candidates import cut_states, expert_of, perturbed, policy_actions, uniform_actions
 from wmbench.recording.exploitation import BAR
 from wmbench.recording.judging import ModelJudge, TrueJudge
 from wmbench.recording.planning import Budget, drive, plan_and_drive, search, solved
+from wmbench.recording.recorder import Recorder, Subjects
 from wmbench.recording.store import Recording
 from wmbench.recording.subjects import check_models
 
@@ -162,3 +164,11 @@ def _planners(
             arrays["plan_success"][m, :, r] = solved(truth.task, driven, recorded)
             arrays["plan_planless"][m, :, r] = driven.planless
     return arrays
+
+
+def _record(subjects: Subjects, **options: Any) -> Recording:
+    own = {"seed": subjects.seed, "policy": expert_of(subjects)}
+    return record_ranking(subjects.models, subjects.dataset, **{**own, **options})
+
+
+RECORDER = Recorder("ranking", _record)
