@@ -19,6 +19,7 @@ from wmbench.provenance import provenance
 from wmbench.recording.success import outcome, record_success
 from wmbench.registration import task_card
 from wmbench.seeding import episode_seeds
+from wmbench.threads import one_thread
 
 FORMAT = 1
 
@@ -144,19 +145,20 @@ def evaluate(
     trace = LatencyTrace.load(latency_trace) if isinstance(latency_trace, (str, Path)) else latency_trace
     actor, late = delayed(actor, card, delay=delay, trace=trace, on_miss=on_miss, first=first)
     began = time.perf_counter()
-    run = rollout(
-        card,
-        actor,
-        chosen,
-        simulator=simulator,
-        num_envs=num_envs,
-        init=init,
-        device=device,
-        on_error="record",
-        on_episode=on_episode,
-        source=label[:64],
-        **options,
-    )
+    with one_thread():
+        run = rollout(
+            card,
+            actor,
+            chosen,
+            simulator=simulator,
+            num_envs=num_envs,
+            init=init,
+            device=device,
+            on_error="record",
+            on_episode=on_episode,
+            source=label[:64],
+            **options,
+        )
     seconds = time.perf_counter() - began
     outcomes = [outcome(episode) for episode in run]
     where = "true" if simulator is None else str(simulator)
