@@ -264,18 +264,19 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
         inner = self._backend.moving()
         return slice(HEADER + inner.start, HEADER + inner.stop)
 
-    def contacts(self) -> frozenset[str]:
+    def contacts(self) -> frozenset[str] | None:
         """Which bodies touch in the current state.
 
         Returns:
-            Names of pairs, for example ``"foot-world"``; a function of :meth:`get_state` alone.
+            Names of pairs, for example ``"foot-world"``, a function of :meth:`get_state` alone; None if the backend
+            does not say.
 
         Raises:
             LifecycleError: Before the first reset, or after close.
         """
         if self._closed or not self._begun:
             self._misuse("contacts")
-        return self._backend.contacts()
+        return self._backend.contacts() if hasattr(self._backend, "contacts") else None
 
     def violations(self, observations: np.ndarray) -> dict[str, np.ndarray]:
         """How far observations, for example a world model's, break the laws of the task's bodies.
@@ -285,7 +286,7 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
 
         Returns:
             Name of a law to (N,) float64, see :meth:`wmbench_envs.mujoco_contacts.Physics.violations`. Only the laws
-            that the card's pose allows to check.
+            that the card's pose allows to check; none if the backend knows none.
 
         Raises:
             LifecycleError: After close.
@@ -299,7 +300,7 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
                 f"{self.card.id}: expected rows of {len(self.card.observation)} floats, "
                 f"got shape {given.shape}, dtype {given.dtype}"
             )
-        return self._backend.violations(given)
+        return self._backend.violations(given) if hasattr(self._backend, "violations") else {}
 
     def render(self) -> np.ndarray | None:
         """The current scene.
