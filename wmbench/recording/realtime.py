@@ -17,6 +17,7 @@ from wmbench.keys import fold_in, keys_from_seeds
 from wmbench.measures.realtime import RANDOM, TRACE
 from wmbench.protocols import Policy
 from wmbench.provenance import provenance
+from wmbench.recording.recorder import Recorder, Subjects
 from wmbench.recording.store import Recording
 from wmbench.recording.success import outcome
 from wmbench.rollout import rollout
@@ -177,3 +178,12 @@ def decision(task: TaskCard, policy: Policy) -> Any:
         return check.batch(action, 1)[0], memory
 
     return decide
+
+
+def _record(subjects: Subjects, **options: Any) -> Recording:
+    simulators: dict[str, str | None] = {"true": None, **subjects.simulators}
+    options = {"seed": subjects.seed, "device": subjects.device, **options}
+    return record_realtime(subjects.task, subjects.policies, simulators, **options)
+
+
+RECORDER = Recorder("real-time", _record, policies=1, full=False)
