@@ -13,6 +13,7 @@ from wmbench import registry
 from wmbench.measures import Result
 from wmbench.protocols import Start, WorldModel
 from wmbench.recording.branching import branch_model
+from wmbench.recording.contact import record_contacts
 from wmbench.recording.counterfactual import record_counterfactuals
 from wmbench.recording.drift import cut_windows, record_drift
 from wmbench.recording.executability import Plan, Planner, record_executability
@@ -25,7 +26,7 @@ from wmbench.recording.recoverability import record_recoverability
 from wmbench.recording.store import Recording
 from wmbench.recording.uncertainty import record_uncertainty
 from wmbench_baselines.faults import models
-from wmbench_baselines.faults.puck import TASK, PuckData, PuckInverse, PuckModel, move, register, reward_of
+from wmbench_baselines.faults.puck import TASK, Puck, PuckData, PuckInverse, PuckModel, move, register, reward_of
 
 FALSE_ALARMS = 0.02
 SIZES = (0.05, 0.2)
@@ -94,6 +95,7 @@ FAULTS = (
     ),
     Fault("action ignored", "counterfactual/shuffle-ratio", lambda m: models.IgnoredAction(m, TASK)),
     Fault("observations stale by one step", "drift/auc", models.StaleObservation),
+    Fault("contact dropped", "contact/making-ratio", without_walls),
     Fault("confidence exaggerated four times", "uncertainty/coverage-90", models.Overconfident),
     Fault("reward exploitable", "exploitation/systematic", lambda m: models.Exploitable(m, pockets)),
     Fault("cascade: action stage one step late", "executability/cascade-gap", stages=models.DisagreeingStages),
@@ -161,6 +163,12 @@ def executability(case: Case) -> Recording:
     return record_executability({}, case.data, **options)  # type: ignore[arg-type]
 
 
+def contact(case: Case) -> Recording:
+    """Of 64 windows of 20 steps."""
+    options = {"windows": 64, "horizon": 20, "with_baselines": False, "simulator": Puck()}
+    return record_contacts({SUBJECT: case.model}, case.data, **options)  # type: ignore[arg-type]
+
+
 POLICIES = 10
 
 
@@ -212,6 +220,7 @@ RECORDERS: dict[str, Callable[[Case], Recording]] = {
     "ranking": ranking,
     "recoverability": recoverability,
     "executability": executability,
+    "contact": contact,
 }
 
 ALARMS: dict[str, Callable[[float], float]] = {
@@ -226,6 +235,7 @@ ALARMS: dict[str, Callable[[float], float]] = {
     "uncertainty/ece": lambda v: v,
     "exploitation/systematic": lambda v: v,
     "exploitation/gap": lambda v: v,
+    "contact/making-ratio": lambda v: v,
     "ranking/spearman": lambda v: -v,
     "recoverability/recoverability": lambda v: -v,
     "executability/cascade-gap": lambda v: v,
