@@ -84,6 +84,17 @@ def test_trivial_optima():
     assert found["perfect", "augrc-skill"].ci_low > 0.5
 
 
+def test_intervals_hold_the_value_and_say_what_they_should():
+    data = arrays({"m": lambda f, g: f + 0.5 * g.normal(size=f.shape)})
+    found = by_name(data)
+    for name in ("augrc", "augrc-skill", "coverage-at-risk-5", "false-reject-5"):
+        one = found["m", name]
+        assert one.ci_low <= one.value <= one.ci_high
+        assert one.ci_low < one.ci_high
+    assert 0 < found["m", "false-reject-5"].value < 1
+    assert found["m", "false-reject-5"].ci_low < 0.2
+
+
 def test_where_nothing_terminates_low_returns_are_bad_ends():
     data = arrays({"m": lambda f, g: np.zeros(f.shape)})
     data["terminates"] = np.array(False)

@@ -17,7 +17,7 @@ from wmbench.protocols import Prediction
 from wmbench.recording import Recording
 from wmbench.recording.candidates import cut_states, perturbed, policy_actions, uniform_actions
 from wmbench.recording.exploitation import NoisyJudge, record_exploitation
-from wmbench.recording.filter_loop import ARMS
+from wmbench.recording.filter_loop import ARMS, Screen, run_arms
 from wmbench.recording.filtering import danger, record_filter, threshold
 from wmbench.recording.judging import ModelJudge, TrueJudge, imagined_returns
 from wmbench.recording.planning import Budget, Drive, drive, plan_and_drive, search, solved
@@ -416,3 +416,50 @@ def test_the_recorders_of_a_full_measurement(cartpole):
     assert not recorders.load("exploitation").full
     options = {"starts": 1, "candidates": 2, "steps": 2, "replan": 1, "drives": 0, "seed": 3}
     assert recorders.load("exploitation")(alone, **options).meta["seed"] == 3
+
+
+class Plain:
+    """A simulator that notes what is done to it, and never ends."""
+
+    def __init__(self):
+        self.taken = []
+
+    def set_state(self, state):
+        return state
+
+    def get_state(self):
+        return np.zeros(1)
+
+    def step(self, action):
+        self.taken.append(action)
+        return np.zeros(11, np.float32), 0.0, False, False, {"success": False}
+
+
+@pytest.mark.parametrize("limit", [-np.inf, 0.35, np.inf])
+def test_the_safest_variation_is_taken(hopper, limit):
+    """Danger is the first action's first number; the policy always does the same."""
+
+    class Steady:
+        def initial(self, n):
+            return None
+
+        def act(self, observation, state, *, keys):
+            return np.full((len(observation), 3), 0.4, np.float32), state
+
+    model = Toy(HOPPER, None, lambda a: a[:, 0].clamp(0, 1))
+    screen = Screen(model, hopper.task, Steady(), danger, 1, limit, 20, 0.2, 0)
+    simulator = Plain()
+    arms = run_arms(screen, simulator, np.zeros((2, 11), np.float32), np.zeros((2, 1)), 3)
+    taken = dict(zip(ARMS, np.array(simulator.taken).reshape(4, 3, 2, 3).swapaxes(1, 2), strict=True))
+    counts = {arm: int(rejected.sum()) for arm, (_, rejected) in zip(ARMS, arms, strict=True)}
+    assert (taken["unfiltered"] == np.float32(0.4)).all()
+    assert (taken["reject-all"][..., 0] < 0.2).all()  # the least of twenty draws around 0.4
+    assert counts["unfiltered"] == 0
+    assert counts["reject-all"] == 6
+    if limit == np.inf:
+        assert np.array_equal(taken["filtered"], taken["unfiltered"])
+        assert counts["filtered"] == 0 == counts["random"]
+    else:
+        assert np.array_equal(taken["filtered"], taken["reject-all"])
+        assert counts["filtered"] == 6 == counts["random"]
+        assert 0.2 < taken["random"][..., 0].mean() < 0.6
