@@ -178,6 +178,32 @@ def test_units_order_and_duplicates_do_not_matter(seed, scale, shift):
             assert result.ci_low == pytest.approx(before[key].ci_low, rel=1e-6, abs=1e-6)
 
 
+def test_intervals_cover_where_episodes_differ():
+    """Ten episodes whose errors differ by factors of e, simulated: nominal 95 %."""
+    rng = np.random.default_rng(0)
+
+    def draw(episodes):
+        scale = np.repeat(np.exp(0.5 * rng.normal(size=episodes)), 20)[:, None]
+        action = rng.uniform(-1, 1, (len(scale), A))
+        true = action + 0.15 * scale * rng.normal(size=action.shape)
+        return action, true, true + 0.35 * scale * rng.normal(size=action.shape), np.repeat(np.arange(episodes), 20)
+
+    def score(episodes):
+        action, true, model, episode = draw(episodes)
+        data = arrays({"m": MODELS["half"]}, action=np.zeros((len(action), 1, A)))
+        data |= {"action": action[:, None], "episode": episode, "valid": np.ones((len(action), 1), bool)}
+        data |= {"recovered_true": true[None, :, None], "recovered": model[None, None, :, None]}
+        data |= {"branch": np.array(["elsewhere"]), "action_low": -np.ones(A), "action_high": np.ones(A)}
+        return by_name(data)["m", "recoverability"]
+
+    share = 3 * np.exp(0.5)  # mean square of the scale over that of the actions
+    truth = (1 - share * (0.15**2 + 0.35**2)) / (1 - share * 0.15**2)
+    many = score(1500)
+    assert many.value == pytest.approx(truth, abs=0.08) and many.ci_low < many.value < many.ci_high
+    hits = [found.ci_low <= truth <= found.ci_high for found in (score(10) for _ in range(150))]
+    assert np.mean(hits) >= 0.92
+
+
 @pytest.mark.parametrize(
     ("fault", "least"),
     [

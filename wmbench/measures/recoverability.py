@@ -10,7 +10,8 @@ import numpy as np
 
 from wmbench.measures.numbers import Definition, Numbers
 from wmbench.measures.result import Arrays, Measure, Result, json_list
-from wmbench.statistics import bootstrap
+from wmbench.statistics import Interval, bootstrap, resample_weights
+from wmbench.statistics.bootstrap import STUDENTISED_UP_TO, Statistic
 
 MAIN = "elsewhere"
 LEAST_CEILING = 0.1
@@ -129,11 +130,11 @@ def _score(numbers: Numbers, suffix: str, arrays: Arrays, m: int, b: int) -> Non
         why = f"the inverse model recovers R2 = {ceiling:.3g} of the actions from true transitions: too little to go by"
         numbers.none(names[:1], why, n)
     else:
-        interval = bootstrap(sums.recoverability, clusters)
+        interval = _interval(sums.recoverability, clusters)
         value = float(sums.recoverability(ones)[0])
         numbers.add(names[0], value, interval, n, n_invalid, **common)
     for name, error, bad in ((names[1], sums.model, n_invalid), (names[2], sums.true, 0)):
-        interval = bootstrap(lambda w, e=error: sums.r2(w, e), clusters, bounds=(-np.inf, 1.0))  # type: ignore[misc]
+        interval = _interval(lambda w, e=error: sums.r2(w, e), clusters, 1.0)  # type: ignore[misc]
         value = float(sums.r2(ones, error)[0])
         numbers.add(name, value, interval, n, bad, n_episodes=clusters, by_dimension=by_dimension(error))
     value = float(sums.fooled(ones)[0])
@@ -143,6 +144,22 @@ def _score(numbers: Numbers, suffix: str, arrays: Arrays, m: int, b: int) -> Non
         numbers.none(names[3:], "the members agree to the last digit on true transitions", n)
 
 
+def _interval(statistic: Statistic, clusters: int, most: float = np.inf) -> Interval | None:
+    """Bootstrap of a share, and of the logarithm of what it lacks to 1: the wider of the two at each end.
+
+    Squared errors of a few episodes are skewed. The plain bootstrap of such a share covered as little as 84 % at a
+    nominal 95 %, the two together 93 to 98 % (5 to 50 episodes whose errors differ by factors of up to e).
+    """
+    plain = bootstrap(statistic, clusters, bounds=(-np.inf, most))
+    if plain is None or clusters > STUDENTISED_UP_TO:
+        return plain
+    weights = np.concatenate([resample_weights(clusters), 1.0 - np.eye(clusters)])
+    if not (statistic(weights) < 1.0).all():
+        return plain
+    low, high = np.exp(np.array(bootstrap(lambda w: np.log(1.0 - statistic(w)), clusters)))
+    return Interval(min(plain.low, 1.0 - high), max(plain.high, 1.0 - low))
+
+
 def _sums(arrays: Arrays, m: int, b: int, rows: np.ndarray, lost: np.ndarray) -> Sums:
     """Gather by episode; what is lost becomes the worst there is."""
     low, high = (arrays[k].astype(np.float64) for k in ("action_low", "action_high"))
@@ -150,17 +167,22 @@ def _sums(arrays: Arrays, m: int, b: int, rows: np.ndarray, lost: np.ndarray) ->
     action = arrays["action"][rows, b].astype(np.float64)  # (P, A)
     _, cluster = np.unique(arrays["episode"][rows], return_inverse=True)
     clusters = int(cluster.max(initial=-1)) + 1
-    member = (cluster == np.arange(clusters)[:, None]).astype(np.float64)  # (C, P)
     true = arrays["recovered_true"][:, rows, b].astype(np.float64) / half  # (E, P, A)
     model = np.where(lost[:, None], 0.0, arrays["recovered"][m][:, rows, b].astype(np.float64)) / half
     farthest = np.maximum(action - low, high - action) / half
     error = np.where(lost[:, None], farthest, model.mean(0) - action / half)
+
+    def summed(values: np.ndarray) -> np.ndarray:  # (P, ...) to (C, ...)
+        out = np.zeros((clusters, *values.shape[1:]))
+        np.add.at(out, cluster, values)
+        return out
+
     return Sums(
-        member @ ((action - arrays["action_mean"]) / half) ** 2,
-        member @ (true.mean(0) - action / half) ** 2,
-        member @ error**2,
-        member @ true.var(0).mean(1),
-        member @ np.where(lost, 1.0, model.var(0).mean(1)),
+        summed(((action - arrays["action_mean"]) / half) ** 2),
+        summed((true.mean(0) - action / half) ** 2),
+        summed(error**2),
+        summed(true.var(0).mean(1)),
+        summed(np.where(lost, 1.0, model.var(0).mean(1))),
     )
 
 
