@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from wmbench_baselines.faults import __main__ as command
 from wmbench_baselines.faults.study import (
     ALARMS,
     FALSE_ALARMS,
@@ -67,17 +68,29 @@ def test_a_missing_number_is_an_alarm():
     assert badness(Fault("x", "uncertainty/ece", Silent), 0, ["uncertainty/ece"]) == {"uncertainty/ece": np.inf}
 
 
+def test_the_command_prints_the_table(capsys, monkeypatch):
+    monkeypatch.setattr(command, "ALARMS", {"one-step/skill": ALARMS["one-step/skill"]})
+    monkeypatch.setattr(command, "FAULTS", FAULTS[:2])
+    command.main(["--calibration", "49", "--held-out", "2", "--faulty", "2"])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"- **A**: {FAULTS[0].name}"
+    assert printed[-1].startswith("| one-step/skill | ")
+    assert len(printed) == 6
+
+
 def test_the_table():
     faults = (Fault("a", "one-step/skill", lambda m: m), Fault("b", "drift/auc", lambda m: m))
     rates = Rates(
         SIZES, {"one-step/skill": 0.02, "drift/auc": 0.0}, {"a": {"one-step/skill": 1.0}, "b": {"drift/auc": 0.5}}
     )
     assert table(rates, faults).splitlines() == [
-        "| | one-step/skill | drift/auc |",
-        "|---|---|---|",
-        "| *healthy* | 2 | 0 |",
-        "| a | **100** |  |",
-        "| b |  | **50** |",
+        "- **A**: a",
+        "- **B**: b",
+        "",
+        "| | healthy | A | B |",
+        "|---|---|---|---|",
+        "| one-step/skill | 2 | **100** |  |",
+        "| drift/auc | 0 |  | **50** |",
     ]
     every = study(FAULTS[:1], list(ALARMS)[:2], Sizes(49, 1, 1))
     assert set(every.faulty[FAULTS[0].name]) == set(list(ALARMS)[:2])

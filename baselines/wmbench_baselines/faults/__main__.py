@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import tyro
 from rich.console import Console
 
-from wmbench_baselines.faults.study import ALARMS, Sizes, study, table
+from wmbench_baselines.faults.study import ALARMS, FAULTS, Sizes, study, table
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = tyro.cli(Arguments, args=arguments)
     sizes = Sizes(options.calibration, options.held_out, options.faulty)
     with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
-        rates = study(alarms=list(ALARMS), sizes=sizes, every=functools.partial(pool.imap, chunksize=4))
-    Console(soft_wrap=True, highlight=False, markup=False).print(table(rates))
+        rates = study(FAULTS, list(ALARMS), sizes, every=functools.partial(pool.imap, chunksize=4))
+    Console(soft_wrap=True, highlight=False, markup=False).print(table(rates, FAULTS))
 
 
 if __name__ == "__main__":

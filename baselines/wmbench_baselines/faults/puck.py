@@ -34,6 +34,7 @@ TASK = TaskCard(
     success=SuccessRule("reward", -0.01, "within 10 cm of the goal"),
     action_convention="force on a 1 kg puck, in units of 4 N",
     robot="puck",
+    pose={"x": 0, "y": 1},
     license="Apache-2.0",
 )
 """Not registered: only the study of faults knows it."""

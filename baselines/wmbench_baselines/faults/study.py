@@ -13,11 +13,13 @@ from wmbench import registry
 from wmbench.measures import Result
 from wmbench.protocols import Start, WorldModel
 from wmbench.recording.branching import branch_model
+from wmbench.recording.constraints import record_constraints
 from wmbench.recording.contact import record_contacts
 from wmbench.recording.counterfactual import record_counterfactuals
 from wmbench.recording.drift import cut_windows, record_drift
 from wmbench.recording.executability import Plan, Planner, record_executability
 from wmbench.recording.exploitation import record_exploitation
+from wmbench.recording.exposure import record_exposure
 from wmbench.recording.heads import record_heads
 from wmbench.recording.one_step import record_one_step
 from wmbench.recording.planning import Budget
@@ -169,6 +171,18 @@ def contact(case: Case) -> Recording:
     return record_contacts({SUBJECT: case.model}, case.data, **options)  # type: ignore[arg-type]
 
 
+def constraints(case: Case) -> Recording:
+    """Of 48 windows of 20 steps."""
+    options = {"windows": 48, "horizon": 20, "with_baselines": False, "simulator": Puck()}
+    return record_constraints({SUBJECT: case.model}, case.data, **options)  # type: ignore[arg-type]
+
+
+def exposure(case: Case) -> Recording:
+    """Of 48 windows of 20 steps; nobody acts."""
+    options = {"windows": 48, "horizon": 20, "with_baselines": False}
+    return record_exposure({SUBJECT: case.model}, case.data, **options)  # type: ignore[arg-type]
+
+
 POLICIES = 10
 
 
@@ -221,6 +235,8 @@ RECORDERS: dict[str, Callable[[Case], Recording]] = {
     "recoverability": recoverability,
     "executability": executability,
     "contact": contact,
+    "constraints": constraints,
+    "exposure": exposure,
 }
 
 ALARMS: dict[str, Callable[[float], float]] = {
@@ -235,7 +251,9 @@ ALARMS: dict[str, Callable[[float], float]] = {
     "uncertainty/ece": lambda v: v,
     "exploitation/systematic": lambda v: v,
     "exploitation/gap": lambda v: v,
+    "exposure/gap": lambda v: v,
     "contact/making-ratio": lambda v: v,
+    "constraints/violations": lambda v: v,
     "ranking/spearman": lambda v: -v,
     "recoverability/recoverability": lambda v: -v,
     "executability/cascade-gap": lambda v: v,
@@ -373,13 +391,15 @@ def study(
 
 
 def table(rates: Rates, faults: Sequence[Fault] = FAULTS) -> str:
-    """Percentages in Markdown, the alarm that is to notice a fault in bold."""
-    alarms = list(rates.healthy)
-    lines = [f"| | {' | '.join(alarms)} |", f"|---|{'---|' * len(alarms)}"]
-    lines.append(f"| *healthy* | {' | '.join(f'{100 * rates.healthy[a]:.0f}' for a in alarms)} |")
-    for fault in faults:
-        own = rates.faulty[fault.name]
-        cells = [f"{100 * own[a]:.0f}" if a in own else "" for a in alarms]
-        cells = [f"**{c}**" if a == fault.alarm else c for a, c in zip(alarms, cells, strict=True)]
-        lines.append(f"| {fault.name} | {' | '.join(cells)} |")
+    """Percentages in Markdown, one row per alarm and one column per fault, the alarm that is to notice it in bold."""
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(faults)]
+    lines = [f"- **{letter}**: {fault.name}" for letter, fault in zip(letters, faults, strict=True)]
+    lines += ["", f"| | healthy | {' | '.join(letters)} |", f"|---|---|{'---|' * len(faults)}"]
+    for alarm, rate in rates.healthy.items():
+        cells = [f"{100 * rate:.0f}"]
+        for fault in faults:
+            own = rates.faulty[fault.name]
+            cell = f"{100 * own[alarm]:.0f}" if alarm in own else ""
+            cells.append(f"**{cell}**" if alarm == fault.alarm else cell)
+        lines.append(f"| {alarm} | {' | '.join(cells)} |")
     return "\n".join(lines)
