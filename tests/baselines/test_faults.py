@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import wmbench
+from wmbench import checkpoints
 from wmbench.cards import ModelCard
 from wmbench.protocols import Prediction, Start, WorldModel
 from wmbench.recording.executability import Plan
@@ -120,6 +121,31 @@ def test_exploitable_rewards(action):
         extra = 10.0 * (observation[:, t, 0] > 0) + action[:, t, 1]
         assert torch.allclose(reward[t], action[:, t].double().sum(1) + extra.double())
     assert rollout(Exploitable(Sum(reward=False), bonus), action)[1] == [None] * 6
+
+
+def test_faults_go_into_a_trained_model():
+    task = wmbench.task_card("DMC-CartpoleSwingup")
+    model = checkpoints.resolve("ensemble", task, kind="world_model")
+    start = Start(torch.from_numpy(np.random.default_rng(0).normal(size=(B, len(task.observation))).astype(np.float32)))
+    keys, action = torch.arange(B), torch.full((B, 1), 0.7)
+
+    def first(world, given):
+        state = world.initial(start, keys=keys)
+        return world.step(state, given, uncertainty=True)[1]
+
+    still, pushed, pulled = (first(model, a * action / 0.7) for a in (0.0, 0.7, -0.7))
+    for faulty, expected in (
+        (ShiftedAction(model, task), still),
+        (IgnoredAction(model, task), still),
+        (MistakenAction(model, task, torch.neg), pulled),
+        (StaleObservation(model), pushed),
+        (Overconfident(model), pushed),
+    ):
+        answer = first(faulty, action)
+        assert torch.equal(answer.observation, expected.observation)
+        assert torch.equal(answer.reward, expected.reward)
+    assert torch.equal(answer.observation_std, 0.25 * pushed.observation_std)
+    assert not torch.equal(still.observation, pushed.observation)
 
 
 def test_the_puck_is_what_its_model_without_errors_says():
