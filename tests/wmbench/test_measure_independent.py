@@ -1,5 +1,7 @@
 """Whole measures against other people's code: scikit-learn, SciPy, torchmetrics, uncertainty-toolbox."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -251,3 +253,28 @@ def test_success_is_scipys():
     assert (found["success"].ci_low, found["success"].ci_high) == pytest.approx(tuple(theirs), rel=1e-12)
     exact = stats.binomtest(37, 50).proportion_ci(method="exact")
     assert found["success"].details["clopper_pearson"] == pytest.approx(list(exact), rel=1e-9)
+
+
+def test_latency_is_numpys_and_scipys():
+    seconds = np.random.default_rng(6).lognormal(-4, 0.7, 700)
+    found = measured(
+        "latency",
+        {
+            "subject": np.array(["m"]),
+            "call": np.array(["step"]),
+            "batch": np.array([1]),
+            "row": np.zeros(700, int),
+            "seconds": seconds,
+            "warmup": np.zeros(700, bool),
+            "control_hz": np.array(30.0),
+        },
+    )
+    theirs = {q: stats.quantile_test(seconds, p=q).confidence_interval(0.95) for q in (0.5, 0.9)}
+    for name, q in (("step-p50", 0.5), ("step-p90", 0.9)):
+        assert found[name].value == pytest.approx(np.quantile(seconds, q), rel=1e-12)
+        assert (found[name].ci_low, found[name].ci_high) == pytest.approx(tuple(theirs[q]), rel=1e-12)
+    assert found["step-jitter"].value == pytest.approx(stats.median_abs_deviation(seconds), rel=1e-12)
+    late = seconds > 1 / 30
+    assert found["step-deadline-misses"].value == pytest.approx(late.mean(), rel=1e-12)
+    longest = max(len(list(run)) for miss, run in itertools.groupby(late) if miss)
+    assert found["step-longest-miss-streak"].value == longest

@@ -187,3 +187,29 @@ def test_methods_do_not_see_order_nor_copies_of_episodes(random, copies):
     """The interval is over seeds: more copies of their episodes are no more evidence."""
     rows = np.concatenate([permutation(random, 24), 24 + permutation(random, 24)])
     same(values("methods", runs()), values("methods", runs(rows, copies)), intervals=True)
+
+
+@settings(max_examples=15, deadline=None)
+@given(order, st.floats(1e-3, 1e3))
+def test_latency_does_not_see_order_and_follows_the_unit(random, scale):
+    """Order matters to the streaks of missed deadlines alone, and they are not asked for here."""
+    seconds = np.random.default_rng(4).lognormal(-7, 0.5, 400)
+
+    def timed(values):
+        return {
+            "subject": np.array(["m"]),
+            "call": np.array(["step"]),
+            "batch": np.array([4]),
+            "row": np.zeros(400, int),
+            "seconds": values,
+            "warmup": np.zeros(400, bool),
+        }
+
+    before, after = (
+        values("latency", timed(seconds)),
+        values("latency", timed(scale * seconds[permutation(random, 400)])),
+    )
+    for key, result in before.items():
+        factor = {"s": scale, "rows/s": 1 / scale}.get(result.unit, 1.0)
+        expected = None if result.value is None else pytest.approx(factor * result.value, rel=1e-9)
+        assert after[key].value == expected, key
