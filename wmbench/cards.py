@@ -16,7 +16,7 @@ from wmbench.errors import CardError
 if TYPE_CHECKING:
     import numpy as np
 
-DESCRIPTION = frozenset({"tags", "license", "citation", "pose"})
+DESCRIPTION = frozenset({"tags", "license", "citation", "pose", "causes"})
 """Fields of a task card that change nothing about what is simulated, recorded or scored."""
 
 ID_PATTERN = re.compile(r"^wmbench/(Gym|DMC|MS|[A-Z]\w*)-[A-Z][A-Za-z0-9]*-v\d+$")
@@ -126,6 +126,41 @@ class SuccessRule:
 
 
 @dataclass(frozen=True)
+class Cause:
+    """A reason why an episode may have failed, read off its observations: a number that leaves its range.
+
+    Attributes:
+        dims: An index into the observation; with several, the number is the Euclidean norm of those dimensions.
+        low: The range begins here, None if it has no lower end.
+        high: And ends here, None if it has no upper end.
+        when: ``"ever"``: outside at some step. ``"never"``: inside at no step. ``"end"``: outside at the last step.
+        minus: Indices subtracted from ``dims`` one by one.
+        source: Where the range comes from, so that a reader can check it.
+    """
+
+    dims: tuple[int, ...]
+    low: float | None = None
+    high: float | None = None
+    when: Literal["ever", "never", "end"] = "ever"
+    minus: tuple[int, ...] = ()
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a range that is none."""
+        if not self.dims or (self.minus and len(self.minus) != len(self.dims)):
+            raise CardError("a cause of failure needs observation indices in dims, and minus as long as they are")
+        low, high = (-math.inf if self.low is None else self.low), (math.inf if self.high is None else self.high)
+        if not low < high or (low == -math.inf and high == math.inf):
+            raise CardError(f"a cause of failure needs a range with an end, low < high, got {self.low} to {self.high}")
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Cause:
+        """Read back from plain data."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return cls(**values)
+
+
+@dataclass(frozen=True)
 class TaskCard:
     """Everything about a task that its two simulators must share.
 
@@ -150,6 +185,7 @@ class TaskCard:
             an index into the observation, to a (sine, cosine) pair of indices, to a
             :class:`JointReading`, or for a free joint to five indices (z, then the quaternion).
             Joints that are not listed stay at their reset value. Empty: predicted states cannot be drawn.
+        causes: Why episodes of this task may fail, beside what can be said of any task: name to :class:`Cause`.
         tags: Free words for filters.
         license: SPDX expression of the task's definition and assets.
         citation: Where the task was introduced.
@@ -173,6 +209,7 @@ class TaskCard:
     physics: str = "mujoco-cpu"
     reward_range: tuple[float | None, float | None] = (None, None)
     pose: Mapping[str, int | tuple[int, ...] | JointReading] = field(default_factory=dict)
+    causes: Mapping[str, Cause] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     license: str = ""
     citation: str = ""
@@ -196,6 +233,9 @@ class TaskCard:
         used = (*self.success.dims, *self.success.minus)
         if used and max(used) >= len(self.observation):
             raise CardError(f"{self.id}: the success rule reads observation {max(used)} of {len(self.observation)}")
+        for name, cause in self.causes.items():
+            if (most := max(*cause.dims, *cause.minus, 0)) >= len(self.observation):
+                raise CardError(f"{self.id}: the cause {name!r} reads observation {most} of {len(self.observation)}")
 
     @property
     def name(self) -> str:
@@ -215,6 +255,32 @@ class TaskCard:
             np.array([d.low for d in self.action], dtype=np.float32),
             np.array([d.high for d in self.action], dtype=np.float32),
         )
+
+    def shows(self, cause: str, observation: np.ndarray) -> bool:
+        """Whether a cause of failure can be seen in an episode.
+
+        Args:
+            cause: Name of one of :attr:`causes`.
+            observation: (T, O), after each step; angles are wrapped to [-pi, pi).
+        """
+        import numpy as np
+
+        rule = self.causes[cause]
+        read = np.asarray(observation, dtype=np.float64)
+        value = read[:, list(rule.dims)]  # (T, n)
+        if rule.minus:
+            value = value - read[:, list(rule.minus)]
+        turns = [self.observation[d].kind == "angle" for d in rule.dims]
+        value = np.where(turns, (value + np.pi) % (2 * np.pi) - np.pi, value)
+        one = value[:, 0] if len(rule.dims) == 1 else np.linalg.norm(value, axis=1)
+        outside = np.zeros(len(one), dtype=bool)
+        if rule.low is not None:
+            outside |= one < rule.low
+        if rule.high is not None:
+            outside |= one > rule.high
+        if not len(outside):
+            return False
+        return bool({"ever": outside.any(), "never": outside.all(), "end": outside[-1]}[rule.when])
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, readable again by :meth:`from_json`."""
@@ -237,6 +303,7 @@ class TaskCard:
             values["tags"] = tuple(values.get("tags", ()))
             values["reward_range"] = tuple(values.get("reward_range", (None, None)))
             values["pose"] = {k: _read_pose(v) for k, v in values.get("pose", {}).items()}
+            values["causes"] = {k: Cause.from_json(v) for k, v in values.get("causes", {}).items()}
             return cls(**values)
         except (TypeError, KeyError) as error:
             raise CardError(f"not a task card: {error}") from error

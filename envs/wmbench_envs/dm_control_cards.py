@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from wmbench.cards import Dimension, JointReading, SuccessRule, TaskCard
+from wmbench.cards import Cause, Dimension, JointReading, SuccessRule, TaskCard
 
+_RULE = "as the success rule"
 _CITATION = "Tassa et al., dm_control: software and tasks for continuous control, 2020, arXiv:2006.12983"
 
 
@@ -37,6 +38,14 @@ def _at_end(source: str) -> SuccessRule:
     return SuccessRule(
         "reward", 0.5, f"{source}; 0.5 separates the two, and the episode's last step counts", when="end"
     )
+
+
+def _fallen(dims: tuple[int, ...], cosine: float, source: str) -> dict[str, Cause]:
+    """A pole that was not brought up, or not kept there."""
+    return {
+        "pole never upright": Cause(dims, cosine, when="never", source=source),
+        "pole not upright at the end": Cause(dims, cosine, when="end", source=source),
+    }
 
 
 def _card(
@@ -86,6 +95,13 @@ def _cartpole(task: str, success: SuccessRule, *tags: str) -> TaskCard:
         success=success,
         tags=("planar", "balance", *tags),
         pose={"slider": 0, "hinge_1": (2, 1)},
+        causes={
+            **_fallen((1,), 0.995, "_ANGLE_COSINE_RANGE of dm_control's cartpole"),
+            "cart off the centre at the end": Cause((0,), -0.25, 0.25, "end", source="_CART_RANGE, the same place"),
+            "cart at the rail's end": Cause(
+                (0,), -1.75, 1.75, source="our definition: rails end at 1.8 m, cartpole.xml"
+            ),
+        },
     )
 
 
@@ -99,6 +115,7 @@ def _pendulum() -> TaskCard:
         success=_at_end("the reward is 1 while the pole is within 8 degrees of upright, otherwise 0"),
         tags=("planar", "balance", "swingup", "sparse"),
         pose={"hinge": (1, 0)},
+        causes=_fallen((0,), 0.990268, "_COSINE_BOUND of dm_control's pendulum, 8 degrees"),
     )
 
 
@@ -125,6 +142,9 @@ def _reacher(task: str, target: float) -> TaskCard:
         tags=("manipulation", "planar", "goal", "sparse"),
         kwargs={"goal": ["geom_pos"], "place": {"target": ["finger", 2, 3]}},
         pose={"shoulder": 0, "wrist": 1},
+        causes={
+            "away from the target at the end": Cause((2, 3), high=round(target + 0.01, 3), when="end", source=_RULE)
+        },
     )
 
 
@@ -177,6 +197,9 @@ def _cheetah() -> TaskCard:
         success=_published(844.4, "cheetah-run"),
         tags=("locomotion", "contact", "planar"),
         pose={joint: i for i, joint in enumerate(("rootz", "rooty", *legs))},
+        causes={
+            "on its back at the end": Cause((1,), -1.57, 1.57, "end", source="our definition: past a quarter turn")
+        },
     )
 
 
@@ -203,6 +226,10 @@ def _walker(task: str, mean: float) -> TaskCard:
         success=_published(mean, f"walker-{task}"),
         tags=("locomotion", "contact", "planar"),
         pose={"rootz": JointReading(14, offset=-1.3), "rooty": angle["torso"], **hinges},
+        causes={
+            "not standing at the end": Cause((14,), 1.2, when="end", source="_STAND_HEIGHT of dm_control's walker"),
+            "never stood": Cause((14,), 1.2, when="never", source="_STAND_HEIGHT of dm_control's walker"),
+        },
     )
 
 
@@ -262,6 +289,7 @@ def _point_mass() -> TaskCard:
         ),
         tags=("planar", "goal"),
         pose={j: i for i, j in enumerate(joints)},
+        causes={"away from the target at the end": Cause((0, 1), high=0.015, when="end", source=_RULE)},
     )
 
 

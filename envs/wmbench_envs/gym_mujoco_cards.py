@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from wmbench.cards import Dimension, JointReading, SuccessRule, TaskCard
+from wmbench.cards import Cause, Dimension, JointReading, SuccessRule, TaskCard
 
 _XYZ = ("x", "y", "z")
 _GEARED = "torque on each hinge (force on each slide) divided by its actuator's gear"
@@ -61,6 +61,22 @@ def _published(mean: float, name: str) -> SuccessRule:
     """For tasks that Gymnasium registers without a threshold: four fifths of a published mean."""
     source = f"0.8 of {mean}, SAC on {name}-v3 at 1M steps (mean of 10 seeds), thu-ml/tianshou examples/mujoco"
     return SuccessRule("return", round(0.8 * mean, 1), source)
+
+
+def _unhealthy(name: str, height: tuple[float, float | None], tilt: float | None = None) -> dict[str, Cause]:
+    """The health rule by which Gymnasium ends episodes: height of the root, and how far it leans."""
+    source = f"healthy_z_range and healthy_angle_range of {name}-v5 in Gymnasium"
+    causes = {"too low": Cause((0,), low=height[0], source=source)}
+    if height[1] is not None:
+        causes["too high"] = Cause((0,), high=height[1], source=source)
+    if tilt is not None:
+        causes["leans too far"] = Cause((1,), -tilt, tilt, source=source)
+    return causes
+
+
+def _far(dims: tuple[int, ...], limit: float, minus: tuple[int, ...] = (), source: str = "") -> dict[str, Cause]:
+    """What should be together is apart when the episode ends."""
+    return {"away from the goal at the end": Cause(dims, high=limit, when="end", minus=minus, source=source)}
 
 
 def _card(
@@ -138,6 +154,7 @@ def _ant() -> TaskCard:
         tags=("locomotion", "contact"),
         kwargs={"derived": ["xpos", "cfrc_ext"]},
         pose={"root": (0, 1, 2, 3, 4), **{joint: 5 + i for i, joint in enumerate(joints)}},
+        causes=_unhealthy("Ant", (0.2, 1.0)),
     )
 
 
@@ -178,6 +195,7 @@ def _humanoid() -> TaskCard:
         tags=("locomotion", "contact", "high-dimensional"),
         kwargs={"derived": ["xipos", "cinert", "cvel", "qfrc_actuator", "cfrc_ext"]},
         pose={"root": (0, 1, 2, 3, 4), **{joint: 5 + i for i, joint in enumerate(joints)}},
+        causes=_unhealthy("Humanoid", (1.0, 2.0)),
     )
 
 
@@ -221,6 +239,7 @@ def _reacher() -> TaskCard:
         tags=("manipulation", "planar", "goal"),
         kwargs={"derived": ["xpos"]},
         pose={"joint0": (2, 0), "joint1": (3, 1), "target_x": 4, "target_y": 5},
+        causes=_far((8, 9), 0.05, source="our definition: five radii of the fingertip"),
     )
 
 
@@ -262,6 +281,7 @@ def _pusher() -> TaskCard:
         tags=("manipulation", "contact", "goal"),
         kwargs={"derived": ["xpos"]},
         pose={**{joint: i for i, joint in enumerate(joints)}, **slides},
+        causes=_far((17, 18), 0.08, (20, 21), "as the success rule"),
     )
 
 
@@ -281,6 +301,7 @@ def _inverted_pendulum() -> TaskCard:
         citation=_POLE_PAPER,
         tags=("balance", "planar"),
         pose={"slider": 0, "hinge": 1},
+        causes={"pole fell": Cause((1,), -0.2, 0.2, source="the pole's limit in Gymnasium's InvertedPendulum-v5")},
     )
 
 
@@ -313,6 +334,9 @@ CARDS: tuple[TaskCard, ...] = (
         terminates=False,
         success=_registered(4800, "HalfCheetah"),
         robot="half cheetah",
+        causes={
+            "on its back at the end": Cause((1,), -1.57, 1.57, "end", source="our definition: past a quarter turn")
+        },
         citation="Wawrzynski, A cat-like robot real-time learning to run, ICANNGA 2009",
     ),
     _runner(
@@ -321,6 +345,7 @@ CARDS: tuple[TaskCard, ...] = (
         hz=125,
         success=_registered(3800, "Hopper"),
         robot="hopper",
+        causes=_unhealthy("Hopper", (0.7, None), 0.2),
         citation=_HOPPER_PAPER,
     ),
     _runner(
@@ -329,6 +354,7 @@ CARDS: tuple[TaskCard, ...] = (
         hz=125,
         success=_published(5007.0, "Walker2d"),
         robot="planar walker",
+        causes=_unhealthy("Walker2d", (0.8, 2.0), 1.0),
         citation=_HOPPER_PAPER,
     ),
     _ant(),
