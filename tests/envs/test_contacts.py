@@ -141,6 +141,20 @@ def test_an_undefined_rotation_is_posed_as_none() -> None:
     assert np.isfinite(env.violations(row[None])["penetration"]).all()
 
 
+def test_a_backend_that_knows_neither_says_so() -> None:
+    env = gym.make("wmbench/DMC-PendulumSwingup-v0").unwrapped
+    env.reset(seed=0)
+
+    class Plain:
+        """Steps and nothing else, like a third party's simulator."""
+
+    env._backend, backend = Plain(), env._backend
+    assert env.contacts() is None
+    assert env.violations(np.zeros((2, 3), np.float32)) == {}
+    env._backend = backend
+    env.close()
+
+
 def test_misuse_is_named() -> None:
     env = gym.make("wmbench/Gym-HalfCheetah-v0").unwrapped
     with pytest.raises(LifecycleError, match="contacts"):

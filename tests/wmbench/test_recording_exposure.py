@@ -66,7 +66,11 @@ def test_windows_past_an_episodes_end_hold_nothing(data):
     cut = cut_windows(data, "test", 4, 60, 0)  # the task lasts 50 steps
     taught = teach(Noisy(), cut, window_states(data, cut), 0)
     assert (taught[:, 50:] == 0).all()
-    assert window_states(data, cut).shape == (4, 61, data.episode(0).state.shape[1])
+    states = window_states(data, cut)
+    for found, episode in zip(states, cut.episode, strict=True):
+        state = data.episode(int(episode)).state
+        assert np.array_equal(found[:51], state)
+        assert (found[51:] == state[-1]).all()
 
 
 def test_the_oracle_is_exact_in_all_three(data, random_policy, tmp_path):
