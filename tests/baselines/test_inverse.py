@@ -11,19 +11,25 @@ import torch
 
 import wmbench
 from wmbench import checkpoints
-from wmbench.cards import Dimension
+from wmbench.cards import Dimension, SuccessRule, TaskCard
 from wmbench.errors import CheckpointError, DatasetError, WmbenchError
 from wmbench.protocols import InverseModel as Protocol
 from wmbench.registration import shipped_checkpoints
 from wmbench_baselines.inverse import CHUNK, LIMIT, InverseConfig, InverseModel
 
 SMALL = InverseConfig(hidden=(32, 32), updates=400)
-BASE = wmbench.task_card("DMC-ReacherEasy")
-TASK = dataclasses.replace(
-    BASE,
+TASK = TaskCard(
+    id="wmbench/Toy-Turn-v0",
+    suite="toy",
+    backend_id="turn",
+    simulator="nowhere:Nothing",
     observation=(Dimension("place"), Dimension("turn", "rad", "angle"), Dimension("still")),
     action=(Dimension("push", low=-1.0, high=1.0), Dimension("twist", low=0.0, high=10.0)),
-    success=dataclasses.replace(BASE.success, kind="return", dims=()),
+    control_hz=20,
+    horizon=40,
+    terminates=False,
+    success=SuccessRule("return", 1.0, "a toy"),
+    action_convention="force",
 )
 SHIPPED = [pytest.param(t, id=t.removeprefix("wmbench/")) for n, t in shipped_checkpoints() if n == "inverse"]
 

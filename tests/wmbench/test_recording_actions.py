@@ -24,7 +24,7 @@ def collect(folder, task, episodes):
 
 @pytest.fixture(scope="module")
 def cartpole(tmp_path_factory):
-    return collect(tmp_path_factory.mktemp("cartpole") / "d", CARTPOLE, 10)
+    return collect(tmp_path_factory.mktemp("cartpole") / "d", CARTPOLE, 6)
 
 
 @pytest.fixture(scope="module")
