@@ -33,11 +33,6 @@ class Budget:
     spread: float = 0.7
     least: float = 0.05
 
-    @property
-    def candidates(self) -> int:
-        """How many action sequences are looked at in all."""
-        return self.samples * self.iterations
-
 
 @dataclass(frozen=True)
 class Search:
