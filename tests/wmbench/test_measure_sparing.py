@@ -57,6 +57,7 @@ def test_crossings_lie_between_evaluations():
     assert costs["reference"] == pytest.approx([1660.0], rel=1e-12)
     assert costs["steps"] == pytest.approx([560.0], rel=1e-12)
     assert found["wm", "ratio"].value == pytest.approx(1660 / 560, rel=1e-12)
+    assert found["wm", "ratio"].details["curve"]["ratio"][0] == pytest.approx(400 / 200, rel=1e-12)  # 20: a quarter
     assert found["wm", "ratio"].ci_low is None
     assert "two training seeds" in found["wm", "ratio"].reason
 
