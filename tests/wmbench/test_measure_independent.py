@@ -13,8 +13,8 @@ metrics = pytest.importorskip("sklearn.metrics")
 E, T, D = 12, 20, 3
 
 
-def measured(name, arrays):
-    return {r.name: r for r in registry.measures.load(name)(arrays)}
+def measured(name, arrays, subject=None):
+    return {r.name: r for r in registry.measures.load(name)(arrays) if subject in (None, r.subject)}
 
 
 def described(truth):
@@ -278,3 +278,34 @@ def test_latency_is_numpys_and_scipys():
     assert found["step-deadline-misses"].value == pytest.approx(late.mean(), rel=1e-12)
     longest = max(len(list(run)) for miss, run in itertools.groupby(late) if miss)
     assert found["step-longest-miss-streak"].value == longest
+
+
+def test_causes_of_failure_are_scikit_learns():
+    rng = np.random.default_rng(7)
+    true, predicted = rng.random((2, 4, 10, 3)) < [[[[0.3]]], [[[0.4]]]]
+    predicted |= true & (rng.random(true.shape) < 0.6)
+    yes = np.ones(true.shape[:2], bool)
+    found = measured(
+        "failures",
+        {
+            "subject": np.array(["m"]),
+            "role": np.array(["model"]),
+            "cause": np.array(["a", "b", "c"]),
+            "true": true,
+            "true_failed": yes,
+            "predicted": predicted[None],
+            "predicted_failed": yes[None],
+            "predicted_valid": yes[None],
+            "seed": np.arange(10),
+        },
+        subject="m",
+    )
+    rows = true.reshape(-1, 3), predicted.reshape(-1, 3)
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(*rows, average="micro")
+    assert (found["precision"].value, found["recall"].value) == pytest.approx((precision, recall), rel=1e-12)
+    assert found["f1"].value == pytest.approx(f1, rel=1e-12)
+    assert found["exact"].value == pytest.approx(metrics.accuracy_score(*rows), rel=1e-12)
+    each, back, *_ = metrics.precision_recall_fscore_support(*rows, average=None)
+    for name, p, r in zip("abc", each, back, strict=True):
+        assert found[f"cause-precision:{name}"].value == pytest.approx(p, rel=1e-12)
+        assert found[f"cause-recall:{name}"].value == pytest.approx(r, rel=1e-12)
