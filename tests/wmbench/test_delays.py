@@ -256,6 +256,7 @@ def test_whole_numbers_of_steps_are_not_rounded_up():
     steps = np.arange(1, 200)
     for hz in (10, 20, 40, 125):
         assert LatencyTrace(steps / hz).steps(hz).tolist() == steps.tolist()
+    assert LatencyTrace([0.07, 0.29, 0.55]).steps(100).tolist() == [7, 29, 55]  # 0.07 * 100 is more than 7
     assert LatencyTrace([0.0, 1e-6, 0.05, 0.0501]).steps(20).tolist() == [0, 1, 1, 2]
 
 

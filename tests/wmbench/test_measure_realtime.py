@@ -73,6 +73,12 @@ def test_everything_lost_at_the_first_step():
     assert found["cost-success:1"].value == -1.0
 
 
+def test_exactly_half_is_half_lost():
+    found = by_name(curve([1.0, 0.5, 0.5, 0.5, 0.5]))
+    assert found["d50-success"].value == found["d50-return"].value == 1.0
+    assert found["d50-success"].details["between"] == [1, 1]
+
+
 def test_halfway_is_counted_from_the_random_policy():
     found = by_name(curve([10.0, 9.0, 8.0, 6.0, 2.0], random=6.0))
     assert found["d50-return"].value == pytest.approx(2.0, rel=1e-12)  # down to (10 + 6) / 2
