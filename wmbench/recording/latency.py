@@ -26,6 +26,7 @@ from wmbench.recording.calls import (
 from wmbench.recording.memory import PeakMemory, method
 from wmbench.recording.modes import MODES, TOLERANCE, ModeUnavailableError
 from wmbench.recording.store import Recording
+from wmbench.recording.subjects import device_of
 
 
 def record_latency(
@@ -62,7 +63,7 @@ def record_latency(
             batched, and ``act`` of policies. The true simulator has no batched step and is timed alone.
         mode_batches: Rows per call of the models' modes.
         budget_s: Seconds for each kind of call; timing stops there, and the number of calls shows it.
-        device: Where learned simulators run; waited for at every call. Models stay where they are.
+        device: Where learned simulators run. Models stay where they are; a GPU is waited for at every call.
         seed: Of actions and episodes.
 
     Returns:
@@ -78,7 +79,8 @@ def record_latency(
         listed += policy_calls(task, name, policy, start, rows, calls, seed)
     for name, model in (models or {}).items():
         listed += mode_calls(task, name, model, start, tuple(mode_batches), tuple(modes), calls, seed)
-    _take_turns(listed, budget_s, device)
+    places = [device, *(str(device_of(model)) for model in (models or {}).values())]
+    _take_turns(listed, budget_s, next((p for p in places if p.startswith("cuda")), "cpu"))
     facts = [(c.subject, f"{_prefix(c)}{name}", value) for c in listed for name, value in c.memory.items()]
     facts += sizes(task, simulators, policies, models or {}, start, device)
     return _recording(task, listed, facts, {"device": device, "seed": seed, "budget_s": budget_s, "memory": method()})
