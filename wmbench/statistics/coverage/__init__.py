@@ -112,9 +112,9 @@ def table(rows: Iterable[Row]) -> str:
 
 def all_cases() -> list[Case]:
     """Every interval of the suite, and those it was compared with."""
-    from wmbench.statistics.coverage import episodes, policies, proportions, seeds
+    from wmbench.statistics.coverage import episodes, policies, proportions, seeds, trajectories
 
-    return [*proportions.cases(), *episodes.cases(), *policies.cases(), *seeds.cases()]
+    return [*proportions.cases(), *episodes.cases(), *policies.cases(), *seeds.cases(), *trajectories.cases()]
 
 
 def row_of(job: tuple[int, int, int]) -> Row:
