@@ -130,11 +130,11 @@ def test_learned_simulators_are_weighed(world_model):
 
 def test_memory_sees_what_is_touched():
     watch = PeakMemory()
-    block = np.ones(8_000_000)
-    assert 50e6 < watch.growth()["peak-memory"] < 200e6
+    block = np.ones(50_000_000)  # 400 MB; what else the process gives back or takes is some 30
+    assert 300e6 < watch.growth()["peak-memory"] < 500e6
     del block
     nothing = PeakMemory()
-    assert nothing.growth()["peak-memory"] < 20e6
+    assert nothing.growth()["peak-memory"] < 100e6
     assert "VmHWM" in memory.method() or "ru_maxrss" in memory.method()
 
 

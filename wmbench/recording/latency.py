@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -94,6 +95,7 @@ def _prefix(contestant: Contestant) -> str:
 def _take_turns(listed: list[Contestant], budget_s: float, device: str) -> None:
     """Time everything in order, then in reverse order; memory is watched in the first round."""
     sync = _synchronise(device)
+    gc.collect()  # what others left behind must not be given back while memory is watched
     with ExitStack() as stack:
         for contestant in listed:
             watch = PeakMemory(device)

@@ -19,7 +19,8 @@ class PeakMemory:
     """By how much the process, and a GPU, grow at their peak while something happens.
 
     On Linux the kernel's high-water mark of resident memory is set back when watching begins; elsewhere the growth of
-    the largest size ever is all there is, and what stays below an earlier peak shows as 0.
+    the largest size ever is all there is, and what stays below an earlier peak shows as 0. Memory that others give back
+    meanwhile hides as much of the growth.
     """
 
     def __init__(self, device: str = "cpu") -> None:
