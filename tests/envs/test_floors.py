@@ -11,6 +11,8 @@ import pytest
 
 import wmbench
 from wmbench import floors as reader
+from wmbench.measures.drift import MEASURE as DRIFT
+from wmbench.recording.drift import record_drift
 from wmbench.registration import task_cards
 from wmbench_envs.floors import BEGIN, END, SETTINGS, floors, markdown, measure_floor, page
 
@@ -69,3 +71,14 @@ def test_the_page_shows_the_table() -> None:
         page(text.replace(BEGIN, ""), floors())
     with pytest.raises(ValueError, match="unpack"):
         page(text.replace(END, ""), floors())
+
+
+def test_a_recording_without_a_floor_of_its_own_is_capped_by_the_shipped_one(tmp_path: Path) -> None:
+    data = wmbench.collect("Gym-HalfCheetah", tmp_path / "d", episodes=4, split=(0.5, 0.0, 0.5))
+    shipped = reader.shipped_floor(data.task)
+    assert shipped is not None
+    own, borrowed = (record_drift({}, data, horizon=100, windows=4, floor=floor) for floor in (True, False))
+    assert "floor_steps" not in own.arrays
+    found = {(r.subject, r.name): r for r in DRIFT(borrowed.arrays)}
+    assert found["linear", "auc-to-floor"].details["horizon"] == shipped.steps < 100
+    assert borrowed.arrays["floor_rate"] == shipped.rate
