@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from wmbench import checkpoints, registry
+from wmbench.errors import CheckpointError
 from wmbench.files import sync
+from wmbench.recording.recorder import Subjects
 from wmbench.registration import task_card
 from wmbench.runs.pipeline import Context
 from wmbench.runs.places import checkpoint_path, dataset, dataset_path, extra_models, label, relative, run_folder
 from wmbench.runs.store import RecordStore
+from wmbench.seeding import episode_seeds
 
 FRAMES = (0, 10, 20, 35, 50, 75, 100)
 """Steps at which the true and the imagined rollout are drawn."""
@@ -42,70 +46,71 @@ def uncertainty(context: Context) -> dict[str, Any]:
     return _record(context, "uncertainty", windows=context.plan.open_loops)
 
 
+def success(context: Context) -> dict[str, Any]:
+    """The same policies on the same starts in the true and in the learned simulators."""
+    from wmbench.measuring import measure_success
+    from wmbench.recording.success import outcome
+
+    plan, subjects = context.plan, _zoo(context)
+    seeds = episode_seeds(plan.seed, context.task.id, "eval", plan.eval_episodes)
+    policies = ["random", "bc", plan.demonstrator]
+    outcomes = {
+        f"{policy} in {where or 'true'}": [outcome(e) for e in subjects.episodes(policy, where, seeds)]
+        for where in (None, *subjects.simulators)
+        for policy in policies
+    }
+    measured = measure_success({s: {"task": context.task.id, "episodes": found} for s, found in outcomes.items()})
+    measured.recording.save(context.folder)
+    return {
+        "recording": relative(context),
+        "policies": policies,
+        "simulators": ["true", *subjects.simulators],
+        "results": [r.to_json() for r in measured.results],
+        "episodes": outcomes,
+    }
+
+
 def agreement(context: Context) -> dict[str, Any]:
     """Whether the learned simulators rank a zoo of policies as the true one does."""
-    return _record(context, "agreement", policies=_zoo(context), episodes=context.plan.zoo_episodes)
+    return _record(context, "agreement", _zoo(context), episodes=context.plan.eval_episodes)
 
 
-def _zoo(context: Context) -> dict[str, str]:
+def _zoo(context: Context) -> Subjects:
     """Policies far apart and close together: random, still, cloned, half-trained, and the demonstrator with noise."""
-    from wmbench import checkpoints
-    from wmbench.errors import CheckpointError
-
     name = context.plan.demonstrator
     found = {"random": "random", "zero": "zero", "bc": checkpoint_path(context, "bc"), name: name}
     found |= {f"{name}+noise{level:g}": f"{name}+noise{level:g}" for level in context.plan.zoo_noise}
     medium = f"{name}-medium"
     try:
         checkpoints.find(medium, context.task, kind="policy")
-    except CheckpointError:
-        return found  # nobody shipped a half-trained one for this task
-    return {**found, medium: medium}
+    except CheckpointError:  # nobody shipped a half-trained one for this task
+        return _subjects(context, found)
+    return _subjects(context, {**found, medium: medium})
 
 
-def _record(context: Context, name: str, policies: Mapping[str, str] | None = None, **options: Any) -> dict[str, Any]:
-    """Make one recording of the run's models, and apply every measure that reads it."""
-    from wmbench import registry
+_gathered: dict[str, Subjects] = {}
+"""Subjects with policies, by checkpoint of the ensemble: they remember episodes that two steps want."""
+
+
+def _subjects(context: Context, policies: Mapping[str, str]) -> Subjects:
+    """The run's models, and policies."""
     from wmbench.measuring import gather_subjects
 
-    models = {"ensemble": checkpoint_path(context, "ensemble")} | {label(r): r for r in extra_models(context.plan)}
-    subjects = gather_subjects(dataset_path(context), models, policies or {}, seed=context.plan.seed)
-    recording = registry.recorders.load(name)(subjects, **options)
+    trained = checkpoint_path(context, "ensemble")
+    if not policies or trained not in _gathered:
+        models = {"ensemble": trained} | {label(r): r for r in extra_models(context.plan)}
+        found = gather_subjects(dataset_path(context), models, policies, seed=context.plan.seed)
+        if not policies:
+            return found
+        _gathered[trained] = found
+    return _gathered[trained]
+
+
+def _record(context: Context, name: str, subjects: Subjects | None = None, **options: Any) -> dict[str, Any]:
+    """Make one recording of the run's models, and apply every measure that reads it."""
+    recording = registry.recorders.load(name)(subjects or _subjects(context, {}), **options)
     recording.save(context.folder)
     return {"recording": relative(context), "results": [r.to_json() for r in recording.every_result()]}
-
-
-def success(context: Context) -> dict[str, Any]:
-    """The same policies on the same starts in the true and in the learned simulators."""
-    from wmbench import evaluate
-    from wmbench.measuring import measure_success
-
-    plan = context.plan
-    simulators: dict[str, str | None] = {"true": None, "ensemble": checkpoint_path(context, "ensemble")}
-    simulators |= {label(ref): ref for ref in extra_models(plan)}
-    policies = {"random": "random", "bc": checkpoint_path(context, "bc"), plan.demonstrator: plan.demonstrator}
-    evaluations = {
-        f"{policy} in {simulator}": evaluate(
-            context.task,
-            reference,
-            simulator=where,
-            episodes=plan.eval_episodes,
-            seed=plan.seed,
-            num_envs=plan.eval_episodes,
-            name=policy,
-        )
-        for simulator, where in simulators.items()
-        for policy, reference in policies.items()
-    }
-    measured = measure_success(evaluations)
-    measured.recording.save(context.folder)
-    return {
-        "recording": relative(context),
-        "policies": list(policies),
-        "simulators": list(simulators),
-        "results": [r.to_json() for r in measured.results],
-        "episodes": {name: e.episodes for name, e in evaluations.items()},
-    }
 
 
 def rollout_pair(context: Context) -> dict[str, Any]:

@@ -37,7 +37,6 @@ class Plan:
         open_loops: Test windows on which uncertainty and reward heads are scored.
         zoo_noise: Action noise of the demonstrator's worse relatives; with random, still, cloned and half-trained
             policies they are ranked in both simulators.
-        zoo_episodes: Episodes of each of them in each simulator.
         latency_seconds: Time budget of each latency measurement.
     """
 
@@ -59,7 +58,6 @@ class Plan:
     branch_starts: int = 128
     open_loops: int = 200
     zoo_noise: tuple[float, ...] = (0.1, 0.3, 0.6, 1.0)
-    zoo_episodes: int = 12
     latency_seconds: float = 1.5
 
     def to_json(self) -> dict[str, Any]:

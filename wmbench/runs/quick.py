@@ -35,7 +35,7 @@ def tracks(plan: Plan) -> dict[str, Track]:
     """The plan's tracks by name: one per task, then the timings, which want the machine to themselves."""
     data = ("seed", "random_episodes", "smooth_episodes", "noisy_episodes", "demonstrations", "demonstrator")
     models = ("collect", "ensemble", "references")
-    zoo = ("seed", "models", "demonstrator", "zoo_noise", "zoo_episodes")
+    zoo = ("seed", "models", "demonstrator", "zoo_noise", "eval_episodes")
     steps = (
         Step("collect", collect, (), data),
         Step("ensemble", train_ensemble, ("collect",), ("seed", "preset", "updates")),
@@ -46,7 +46,12 @@ def tracks(plan: Plan) -> dict[str, Track]:
         Step("counterfactual", measures.counterfactual, ("collect", "ensemble"), ("seed", "models", "branch_starts")),
         Step("heads", measures.heads, ("collect", "ensemble"), ("seed", "models", "one_step_limit", "open_loops")),
         Step("uncertainty", measures.uncertainty, ("collect", "ensemble"), ("seed", "models", "open_loops")),
-        Step("success", measures.success, ("ensemble", "bc"), ("seed", "models", "eval_episodes", "demonstrator")),
+        Step(
+            "success",
+            measures.success,
+            ("collect", "ensemble", "bc"),
+            ("seed", "models", "eval_episodes", "demonstrator"),
+        ),
         Step("agreement", measures.agreement, ("collect", "ensemble", "bc"), zoo),
         Step("rollout", measures.rollout_pair, ("collect", "ensemble"), ("horizon",)),
     )
