@@ -82,6 +82,8 @@ class Reference(nn.Module):
         risk = self.RISK + " The reward is linear in observation and action and may leave the task's range."
         if self.flags:
             risk += f" The probability of {' and '.join(self.flags)} is {how}; endings are drawn from it."
+        if "success" in self.flags:
+            risk += " A success counts from a probability of a half, which a rare success may never reach."
         self.card = ModelCard(
             name=self.NAME,
             task_ids=(task.id,),

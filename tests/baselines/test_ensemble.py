@@ -1,6 +1,7 @@
 """The ensemble as a world model: forward pass by hand, members, noise, bounds, uncertainty, and rows by themselves."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,17 +9,20 @@ import torch
 
 from wmbench import checkpoints
 from wmbench.cards import Dimension, SuccessRule, TaskCard
+from wmbench.errors import MissingHeadError
 from wmbench.keys import keys_from_seeds
 from wmbench.protocols import Start, WorldModel
+from wmbench.registration import shipped_checkpoints
 from wmbench_baselines.ensemble import PAPER, PRESETS, Ensemble, EnsembleConfig
 from wmbench_baselines.ensemble.model import bound
 from wmbench_baselines.ensemble.networks import Members
 from wmbench_baselines.ensemble.rows import mlp, silu_
+from wmbench_envs.twin_core import Imagination, check_heads
 
 SMALL = EnsembleConfig(members=4, elites=3, hidden=(16, 24), weight_decay=(0.0, 0.0, 0.0))
 
 
-def make_card(n_observation=3, n_action=2, terminates=False):
+def make_card(n_observation=3, n_action=2, terminates=False, solved=False):
     return TaskCard(
         id="wmbench/Toy-Ensemble-v0",
         suite="toy",
@@ -29,14 +33,14 @@ def make_card(n_observation=3, n_action=2, terminates=False):
         control_hz=10.0,
         horizon=100,
         terminates=terminates,
-        success=SuccessRule("return", 0.0, "none"),
+        success=SuccessRule("env", source="toy") if solved else SuccessRule("return", 0.0, "none"),
         action_convention="force",
     )
 
 
-def make_model(config=SMALL, *, terminates=False, sizes=(3, 2), **changes):
+def make_model(config=SMALL, *, terminates=False, solved=False, sizes=(3, 2), **changes):
     """With random weights, biases and normalisers, so that nothing is hidden by a zero or a one."""
-    model = Ensemble(dataclasses.replace(config, **changes), make_card(*sizes, terminates=terminates))
+    model = Ensemble(dataclasses.replace(config, **changes), make_card(*sizes, terminates, solved))
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for bias in [b for n, b in model.named_parameters() if "biases" in n]:
@@ -67,44 +71,43 @@ def perceptron(members, member, x):
 
 
 def by_hand(model, member, observation, action):
-    """One member in float64: mean (N, D), deviation (N, D), and the ending's probability after the mean, normalised."""
+    """One member in float64: mean and deviation (N, D), normalised, and the flags' probabilities after the mean."""
     x = (np.hstack([observation, action]) - model.input_mean.numpy()) * model.input_scale.numpy()
     x = perceptron(model.dynamics, member, x)
     d = model.n_targets
     low, high = (b[member].detach().double().numpy() for b in (model.min_logvar, model.max_logvar))
     logvar = high - np.logaddexp(0, high - x[:, -d:])
     logvar = low + np.logaddexp(0, logvar - low)
-    if not model.task.terminates:
-        return x[:, :d], np.exp(0.5 * logvar), None
     n = model.n_observation
     reached = observation.numpy() + (x[:, :d] * model.target_scale.numpy() + model.target_mean.numpy())[:, :n]
     reached = (reached - model.input_mean.numpy()[:n]) * model.input_scale.numpy()[:n]
-    return x[:, :d], np.exp(0.5 * logvar), 1 / (1 + np.exp(-perceptron(model.ends, member, reached)[:, 0]))
+    flags = {k: 1 / (1 + np.exp(-perceptron(net, member, reached)[:, 0])) for k, net in model.flags.items()}
+    return x[:, :d], np.exp(0.5 * logvar), flags
 
 
+@pytest.mark.parametrize("solved", [False, True])
 @pytest.mark.parametrize("terminates", [False, True])
-def test_prediction_by_hand(terminates):
-    model = make_model(terminates=terminates, sample=False)
+def test_prediction_by_hand(terminates, solved):
+    model = make_model(terminates=terminates, solved=solved, sample=False)
     observation, action, keys = batch(50)
     state = model.initial(Start(observation), keys=keys)
     after, prediction = model.step(state, action, uncertainty=True)
-    mean, std, ends = (
-        np.stack(x) if x[0] is not None else None
-        for x in zip(*(by_hand(model, int(e), observation, action) for e in range(4)), strict=True)
-    )
+    means, stds, flags = zip(*(by_hand(model, e, observation, action) for e in range(4)), strict=True)
+    mean, std = np.stack(means), np.stack(stds)
     own = (state["member"].numpy(), np.arange(50))
     scale, shift = model.target_scale.numpy(), model.target_mean.numpy()
     target = mean[own] * scale + shift
     np.testing.assert_allclose(prediction.observation, observation.numpy() + target[:, :3], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(prediction.reward, target[:, 3], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(prediction.observation_std, (std[own] * scale)[:, :3], rtol=1e-4)
-    if terminates:
-        np.testing.assert_allclose(prediction.terminated, ends[own], rtol=1e-4)
-    else:
-        assert prediction.terminated is None and model.card.sources == {"terminated": "card"}
-    assert ("terminated" in model.card.predicts) == terminates
+    for name, needed in (("terminated", terminates), ("success", solved)):
+        assert (getattr(prediction, name) is not None) == (name in model.card.predicts) == needed
+        if needed:
+            expected = np.stack([flag[name] for flag in flags])[own]
+            np.testing.assert_allclose(getattr(prediction, name), expected, rtol=1e-4)
+            assert getattr(prediction, name).dtype == torch.float32
+    assert model.card.sources == ({} if terminates else {"terminated": "card"})
     assert prediction.observation.dtype == torch.float32 and prediction.reward.dtype == torch.float64
-    assert prediction.success is None
     assert torch.equal(after["observation"], prediction.observation)
     elites = model.elites.numpy()
     m, s = mean[elites], std[elites]
@@ -196,12 +199,13 @@ def test_noise_has_the_predicted_mean_and_deviation():
 
 
 def test_mean_of_the_elites():
-    model = make_model(propagation="mean", terminates=True)
+    model = make_model(propagation="mean", terminates=True, solved=True)
     observation, action, keys = batch(20)
     _, p = model.step(model.initial(Start(observation), keys=keys), action, uncertainty=True)
     _, again = model.step(model.initial(Start(observation), keys=keys + 1), action)
     assert torch.equal(p.observation, again.observation) and torch.equal(p.terminated, again.terminated)
     assert again.uncertainty is None and again.observation_std is None
+    assert torch.equal(p.success, again.success) and not torch.equal(p.success, p.terminated)
     parts = [by_hand(model, int(e), observation, action) for e in model.elites]
     mean = np.mean([m for m, _, _ in parts], 0)
     var = np.mean([s**2 + (m - mean) ** 2 for m, s, _ in parts], 0)
@@ -227,7 +231,7 @@ MODES = [("ts_inf", False), ("ts_inf", True), ("ts_1", False), ("mean", True)]
 @pytest.mark.parametrize(("config", "sizes"), [(PAPER, (17, 6)), (SMALL, (5, 1)), (PRESETS["small"], (11, 3))])
 def test_a_row_has_the_same_bits_in_any_batch(config, sizes, propagation, terminates):
     """Alone, among 64 or 1,000, at another place, beside other neighbours, with uncertainty or without."""
-    model = make_model(config, terminates=terminates, sizes=sizes, propagation=propagation)
+    model = make_model(config, terminates=terminates, solved=True, sizes=sizes, propagation=propagation)
     n = 4096 if config is PAPER else 1500
     observation, action, keys = batch(n, sizes)
 
@@ -236,6 +240,7 @@ def test_a_row_has_the_same_bits_in_any_batch(config, sizes, propagation, termin
         for t in range(2):
             state, p = model.step(state, action[rows], uncertainty=uncertainty)
             found |= {f"observation {t}": p.observation, f"reward {t}": p.reward, f"end {t}": p.terminated}
+            found |= {f"success {t}": p.success}
             found |= {f"std {t}": p.observation_std, **{f"{k} {t}": v for k, v in (p.uncertainty or {}).items()}}
         return {k: v for k, v in found.items() if v is not None}
 
@@ -311,7 +316,7 @@ def test_a_row_that_is_not_finite_stays_alone():
 
 
 def test_training_and_rollouts_see_the_same_networks():
-    model = make_model(terminates=True, sample=False)
+    model = make_model(terminates=True, solved=True, sample=False)
     observation, action, keys = batch(16)
     mean, logvar = model.outcomes(model.normalise(observation, action)[None])
     assert mean.shape == logvar.shape == (4, 16, 4)
@@ -319,10 +324,11 @@ def test_training_and_rollouts_see_the_same_networks():
     _, p = model.step(state, action, uncertainty=True)
     own = (state["member"], torch.arange(16))
     reward = mean[own][:, 3].double() * model.target_scale[3] + model.target_mean[3]
-    torch.testing.assert_close(p.reward, reward)
-    logit = model.ends(model.normalise_reached(p.observation)[None])
-    assert logit.shape == (4, 16, 1)
-    torch.testing.assert_close(p.terminated, torch.sigmoid(logit[own][:, 0]))
+    torch.testing.assert_close(p.reward, reward, rtol=1e-5, atol=1e-5)  # single precision inside
+    for name, networks in model.flags.items():
+        logit = networks(model.normalise_reached(p.observation)[None])
+        assert logit.shape == (4, 16, 1)
+        torch.testing.assert_close(getattr(p, name), torch.sigmoid(logit[own][:, 0]))
     std = (0.5 * logvar[own]).exp()[:, :3] * model.target_scale[:3].float()
     torch.testing.assert_close(p.observation_std, std)
 
@@ -338,9 +344,10 @@ def test_initial_weights_are_cut_normals():
     assert model.card.n_parameters == 7 * ((23 + 200 + 200 + 200) * 200 + 200 * 36 + 4 * 200 + 36 + 2 * 18)
 
 
-def test_checkpoint_round_trip(tmp_path):
-    card = make_card()
-    model = make_model()
+@pytest.mark.parametrize("solved", [False, True])
+def test_checkpoint_round_trip(tmp_path, solved):
+    card = make_card(solved=solved)
+    model = make_model(solved=solved)
     from wmbench import registration, registry
 
     registry.envs.add("toy-ensemble", (card,))
@@ -354,7 +361,48 @@ def test_checkpoint_round_trip(tmp_path):
     observation, action, keys = batch(12)
     a, b = (m.step(m.initial(Start(observation), keys=keys), action, uncertainty=True)[1] for m in (model, loaded))
     assert torch.equal(a.observation, b.observation) and torch.equal(a.reward, b.reward)
+    assert torch.equal(a.success, b.success) if solved else b.success is None
     assert loaded.card == model.card and loaded.config == model.config
+
+
+@pytest.mark.parametrize("task", sorted(task for name, task in shipped_checkpoints() if name == "ensemble"))
+def test_a_success_head_changes_nothing_else(task):
+    """A shipped model, and the same weights for a task whose success only the environment knows: the same bits."""
+    folder = shipped_checkpoints()["ensemble", task]
+    model = checkpoints.load(folder, kind="world_model")
+    other = Ensemble(model.config, dataclasses.replace(model.task, success=SuccessRule("env", source="toy"))).eval()
+    missing = other.load_state_dict(model.state_dict(), strict=False)
+    assert not missing.unexpected_keys and all(name.startswith("solves.") for name in missing.missing_keys)
+    assert "success" not in model.card.predicts and other.card.predicts == model.card.predicts | {"success"}
+    n = 32
+    observation = checkpoints.load_bank(folder)["observation"][:n]
+    action = torch.rand(n, len(model.task.action), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    keys = torch.from_numpy(keys_from_seeds(np.arange(n)))
+    a, b = (m.initial(Start(observation), keys=keys) for m in (model, other))
+    for t in range(5):
+        (a, p), (b, q) = model.step(a, action, uncertainty=t == 4), other.step(b, action, uncertainty=t == 4)
+        assert p.success is None and q.success.shape == (n,)
+        for head in ("observation", "reward", "terminated", "observation_std"):
+            x, y = getattr(p, head), getattr(q, head)
+            assert (x is None and y is None) or torch.equal(x, y)
+    assert all(torch.equal(p.uncertainty[k], q.uncertainty[k]) for k in model.card.uncertainty)
+
+
+def test_a_twin_asks_the_success_head():
+    """Where only the environment knows what a success is: a model with the head is one, at a half; without, none."""
+    model = make_model(solved=True, sample=False)
+    check_heads(model.task, model.card, uncertainty=True)
+    with pytest.raises(MissingHeadError, match="success"):
+        check_heads(model.task, make_model().card, uncertainty=False)
+    observation, action, _ = batch(200)
+    seeds = np.arange(200)
+    starts = SimpleNamespace(draw=lambda seeds: Start(observation), close=lambda: None)
+    twin = Imagination(model.task, model, starts, 200, device=torch.device("cpu"))
+    twin.begin(seeds)
+    found = twin.advance(action).success
+    state = model.initial(Start(observation), keys=torch.from_numpy(keys_from_seeds(seeds)))
+    expected = model.step(state, action)[1].success.numpy() >= 0.5
+    assert np.array_equal(found, expected) and 0 < expected.sum() < 200
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ TASK = TaskCard(
     success=SuccessRule("return", 0.0, "none"),
     action_convention="force",
 )
+SOLVED = dataclasses.replace(TASK, success=SuccessRule("env", source="toy"))
 FAST = EnsembleConfig(
     members=4,
     elites=2,
@@ -50,12 +51,15 @@ MANY = 160
 
 
 class Episodes:
-    """A nonlinear system in memory: a goal that never moves, an angle that wraps, an end beyond |place| > 1."""
+    """A nonlinear system in memory: a goal that never moves, an angle that wraps, an end beyond |place| > 1.
+
+    Slow in the middle is a success, which :data:`SOLVED` leaves to the environment to say.
+    """
 
     digest = "d" * 64
 
-    def __init__(self, n=40, seed=0, splits=("train", "train", "train", "val"), reward=1.0):
-        self.task = TASK
+    def __init__(self, n=40, seed=0, splits=("train", "train", "train", "val"), reward=1.0, task=TASK):
+        self.task = task
         rng = np.random.default_rng(seed)
         self.data = {"train": [], "val": [], "test": []}
         for i in range(n):
@@ -65,7 +69,8 @@ class Episodes:
                 turn = (x[3] + 0.4 + np.pi) % (2 * np.pi) - np.pi
                 nxt = np.array([x[0] + 0.1 * x[1], x[1] + 0.5 * u - 0.3 * np.sin(3 * x[0]), 5.0, turn])
                 ends = bool(abs(nxt[0]) > 1)
-                self.data[splits[i % len(splits)]].append((x, [u], reward * (x[0] * u), nxt, ends, i))
+                good = bool(abs(nxt[0]) < 0.4 and abs(nxt[1]) < 0.8)
+                self.data[splits[i % len(splits)]].append((x, [u], reward * (x[0] * u), nxt, ends, i, good))
                 x = nxt
                 if ends:
                     break
@@ -74,7 +79,7 @@ class Episodes:
         return np.unique([row[5] for row in self.data[split]]).astype(int)
 
     def transitions(self, split=None, limit=None, seed=0):
-        names = ("observation", "action", "reward", "next_observation", "terminated", "episode")
+        names = ("observation", "action", "reward", "next_observation", "terminated", "episode", "success")
         columns = dict(zip(names, map(np.array, zip(*self.data[split], strict=True)), strict=True))
         dtypes = {"observation": "f4", "action": "f4", "reward": "f8", "next_observation": "f4"}
         return {k: v.astype(dtypes.get(k, v.dtype)) for k, v in columns.items()}
@@ -143,7 +148,7 @@ def test_elites_have_the_lowest_holdout_loss_and_best_weights_return(fitted, tmp
     model = fit(LONG, folder, Episodes(MANY))  # finished: restored, not trained
     again.model = model
     mse, _, bce = again._holdout()
-    np.testing.assert_allclose(mse + bce, lines[-1]["best"], rtol=1e-4)  # these weights give those losses
+    np.testing.assert_allclose(mse + bce["terminated"], lines[-1]["best"], rtol=1e-4)  # these weights give those losses
 
 
 def test_a_worse_epoch_does_not_replace_a_better_one(tmp_path):
@@ -157,18 +162,57 @@ def test_a_worse_epoch_does_not_replace_a_better_one(tmp_path):
     check = Training(Ensemble(wild, TASK), data, folder=tmp_path / "x", seed=0, device="cpu")
     check.model = fit(wild, tmp_path, data)
     mse, _, bce = check._holdout()
-    np.testing.assert_allclose(mse + bce, score.min(0), rtol=1e-4)
+    np.testing.assert_allclose(mse + bce["terminated"], score.min(0), rtol=1e-4)
 
 
-def test_two_fits_are_bit_equal_and_seeds_differ(tmp_path):
-    a, b = fit(FAST, tmp_path / "a"), fit(FAST, tmp_path / "b")
+def test_success_is_learned_where_only_the_environment_knows_it(tmp_path):
+    """Calibrated and telling on new episodes; judged, logged and chosen by like the ending."""
+    data = Episodes(MANY, task=SOLVED)
+    fitted = fit(LONG, tmp_path, data)
+    model = Ensemble(dataclasses.replace(LONG, propagation="mean"), SOLVED).eval()
+    model.load_state_dict(fitted.state_dict())
+    new = Episodes(seed=1, task=SOLVED).transitions("train")
+    p = one_step(model, new).success.double().numpy()
+    label = new["success"]
+    assert 0.1 < label.mean() < 0.9
+    brier, base = np.mean((p - label) ** 2), label.mean() * (1 - label.mean())
+    assert brier < 0.2 * base
+    assert 0.9 < p.mean() / label.mean() < 1.1
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    parts = ("holdout_mse", "holdout_bce", "holdout_success_bce")
+    score = np.array([np.sum([line[part] for part in parts], 0) for line in lines])  # (epochs, E)
+    np.testing.assert_allclose(lines[-1]["best"], score.min(0), rtol=1e-5)
+    check = Training(Ensemble(LONG, SOLVED), data, folder=tmp_path / "x", seed=0, device="cpu")
+    check.model = fitted
+    _, _, bce = check._holdout()
+    holdout = data.transitions("val")
+    single = fitted.flags["success"](fitted.normalise_reached(torch.from_numpy(holdout["next_observation"]))[None])
+    logit = single[..., 0].detach().double().numpy()  # (E, N)
+    expected = (np.logaddexp(0, logit) - holdout["success"] * logit).mean(1)
+    np.testing.assert_allclose(bce["success"], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("terminates", [False, True])
+def test_a_task_without_that_rule_logs_no_success(tmp_path, terminates):
+    task = dataclasses.replace(TASK, terminates=terminates)
+    model = fit(dataclasses.replace(FAST, max_updates=10), tmp_path, Episodes(task=task))
+    (line,) = (json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
+    assert "holdout_success_bce" not in line and (line["holdout_bce"] is not None) == terminates
+    assert not any(name.startswith("solves") for name in model.state_dict())
+
+
+@pytest.mark.parametrize("task", [TASK, SOLVED, dataclasses.replace(SOLVED, terminates=False)])
+def test_two_fits_are_bit_equal_and_seeds_differ(tmp_path, task):
+    data = Episodes(task=task)
+    a, b = fit(FAST, tmp_path / "a", data), fit(FAST, tmp_path / "b", data)
     assert same(a, b)
-    assert not same(a, fit(FAST, tmp_path / "c", seed=1))
+    assert not same(a, fit(FAST, tmp_path / "c", data, seed=1))
 
 
-@pytest.mark.parametrize("dies_in", [1, 4, 7])
-def test_killed_and_resumed_is_uninterrupted(tmp_path, monkeypatch, dies_in):
-    whole = fit(FAST, tmp_path / "whole")
+@pytest.mark.parametrize(("dies_in", "task"), [(1, TASK), (4, SOLVED), (7, TASK)])
+def test_killed_and_resumed_is_uninterrupted(tmp_path, monkeypatch, dies_in, task):
+    data = Episodes(task=task)
+    whole = fit(FAST, tmp_path / "whole", data)
     log = (tmp_path / "whole" / "log.jsonl").read_text().splitlines()
     assert len(log) > 7
     monkeypatch.setattr(train, "SAVE_SECONDS", 0.0 if dies_in != 7 else 1e9)  # saved each epoch, or never
@@ -182,8 +226,8 @@ def test_killed_and_resumed_is_uninterrupted(tmp_path, monkeypatch, dies_in):
     with monkeypatch.context() as m:
         m.setattr(Training, "_judge", die)
         with pytest.raises(KeyboardInterrupt):
-            fit(FAST, tmp_path / "killed")
-    resumed = fit(FAST, tmp_path / "killed")
+            fit(FAST, tmp_path / "killed", data)
+    resumed = fit(FAST, tmp_path / "killed", data)
     assert same(whole, resumed)
 
     def plain(lines):
@@ -251,7 +295,7 @@ def test_divergence_is_named(tmp_path):
 
 def test_members_learn_independently(tmp_path):
     """The gradient of one member does not depend on what another is given."""
-    run = Training(Ensemble(FAST, TASK), Episodes(), folder=tmp_path, seed=0, device="cpu")
+    run = Training(Ensemble(FAST, SOLVED), Episodes(task=SOLVED), folder=tmp_path, seed=0, device="cpu")
     rows = torch.arange(4 * 8).view(4, 8)
 
     def gradient(rows):
@@ -268,18 +312,19 @@ def test_members_learn_independently(tmp_path):
 
 
 def test_gaussian_likelihood_by_hand(tmp_path):
-    run = Training(Ensemble(FAST, TASK), Episodes(), folder=tmp_path, seed=0, device="cpu")
+    run = Training(Ensemble(FAST, SOLVED), Episodes(task=SOLVED), folder=tmp_path, seed=0, device="cpu")
     rows = torch.arange(4 * 5).view(4, 5)
     part = run.train.take(rows)
     mean, logvar = (t.detach().double().numpy() for t in run.model.outcomes(part.x))
-    logit = run.model.ends(part.reached).detach().double().numpy()
     keep = [0, 1, 4] if float(run.model.target_scale[3]) == 0 else [0, 1, 3, 4]  # outputs that vary
     gap = (mean - part.y.double().numpy())[..., keep]
     nll = (gap**2 / np.exp(logvar[..., keep]) + logvar[..., keep]).mean((1, 2)).sum()
     bounds = 0.01 * 4 * len(keep) * (0.5 + 10.0)
-    ends = part.ended.double().numpy()
-    entropy = np.logaddexp(0, logit[..., 0]) - ends * logit[..., 0]
-    expected = nll + bounds + entropy.mean(1).sum()
+    expected = nll + bounds
+    for networks, name in ((run.model.ends, "terminated"), (run.model.solves, "success")):
+        logit = networks(part.reached).detach().double().numpy()[..., 0]
+        entropy = np.logaddexp(0, logit) - part.flags[name].double().numpy() * logit
+        expected += entropy.mean(1).sum()
     assert float(run._loss(part).detach()) == pytest.approx(expected, rel=1e-5)
 
 

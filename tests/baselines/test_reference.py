@@ -1,5 +1,6 @@
 """Reference models: what they predict, that a row is by itself, and that nothing is lost on disk."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -11,12 +12,14 @@ import torch
 import wmbench
 from wmbench import checkpoints, registry
 from wmbench.banks import make_bank
+from wmbench.cards import SuccessRule
 from wmbench.episodes import Dataset, DatasetWriter, EpisodeData
 from wmbench.errors import DatasetError
 from wmbench.keys import keys_from_seeds
 from wmbench.protocols import Start
 from wmbench_baselines.reference import ReferenceConfig
 from wmbench_baselines.regression import least_squares, logistic, rate
+from wmbench_envs.twin_core import check_heads
 
 NAMES = ["copy-last", "mean-delta", "linear", "random-walk"]
 HOPPER, CARTPOLE = "wmbench/Gym-Hopper-v0", "wmbench/DMC-CartpoleSwingup-v0"
@@ -149,6 +152,35 @@ def test_tasks_without_endings_have_no_such_head(name, random_data, tmp_path):
     state, action, _ = begin(model, data)
     assert model.step(state, action)[1].terminated is None
     assert "terminated" not in model.card.predicts and model.card.sources == {"terminated": "card"}
+
+
+@pytest.mark.parametrize("task", [HOPPER, CARTPOLE])
+@pytest.mark.parametrize("name", NAMES)
+def test_success_is_as_frequent_as_in_the_data(name, task, random_data, tmp_path):
+    """Where only the environment knows it; a twin accepts the model, and its rows are by themselves."""
+    data = random_data(task)
+    card = dataclasses.replace(data.task, success=SuccessRule("env", source="toy"))
+    t = data.transitions("train")
+    t["success"] = t["next_observation"][:, 1] > np.quantile(t["next_observation"][:, 1], 0.7)
+    solved = SimpleNamespace(task=card, digest=data.digest, transitions=lambda split, limit, seed: t)
+    model = fit(name, solved, tmp_path)
+    assert model.flags == (("terminated", "success") if card.terminates else ("success",))
+    check_heads(card, model.card, uncertainty=False)
+    assert "probability of " + " and ".join(model.flags) in model.card.risk and "a half" in model.card.risk
+    state = model.initial(Start(torch.from_numpy(t["observation"])), keys=torch.zeros(len(t["reward"])).long())
+    action = torch.from_numpy(t["action"])
+    p = model.step(state, action)[1]
+    assert p.success.dtype == torch.float32
+    assert float(p.success.mean()) == pytest.approx(0.3, rel=0.02)
+    assert (p.success[t["success"]].mean() > 1.5 * p.success[~t["success"]].mean()) == (name == "linear")
+    plain = fit(name, data, tmp_path).step(state, action)[1]
+    assert plain.success is None
+    assert all(torch.equal(getattr(p, k), getattr(plain, k)) for k in ("observation", "reward"))
+    if card.terminates:
+        assert torch.equal(p.terminated, plain.terminated)
+    for size in (1, 7, 8, 33):
+        part = model.step({k: v[:size] for k, v in state.items()}, action[:size])[1]
+        assert torch.equal(part.success, p.success[:size])
 
 
 @pytest.mark.parametrize("task", wmbench.task_cards())

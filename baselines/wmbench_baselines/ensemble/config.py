@@ -18,7 +18,8 @@ class EnsembleConfig:
         members: Networks trained.
         elites: Networks used, those with the lowest hold-out loss.
         hidden: Widths of the hidden layers, multiples of 8.
-        end_hidden: Widths of the hidden layers of the networks that tell an episode's end, multiples of 8.
+        end_hidden: Widths of the hidden layers of the networks that tell an episode's end, and of those that tell a
+            success, multiples of 8.
         propagation: Which elite predicts a row: ``"ts_inf"``, one for the whole episode; ``"ts_1"``, one drawn at
             every step; ``"mean"``, the mean of all of them, without noise.
         sample: Whether ``ts_inf`` and ``ts_1`` add the member's Gaussian noise or return its mean.
@@ -30,7 +31,7 @@ class EnsembleConfig:
         improvement: Relative decrease of a member's hold-out loss that counts as an improvement for ``patience``.
         bootstrap: Whether every member has its own resample of the train split.
         weight_decay: L2 penalty per layer, input layer first: one more than ``hidden`` has entries. There is none
-            on the networks that tell an episode's end.
+            on the networks that tell an episode's end or a success.
         variance_weight: The likelihood's terms are weighted by the predicted variance to this power, held constant
             (beta-NLL, https://arxiv.org/abs/2203.09168): 0 is the plain likelihood of PETS, which neglects what it
             finds hard, such as rare contacts; 1 fits the mean as the squared error does.

@@ -25,14 +25,14 @@ class Transitions:
     Attributes:
         x: (..., I), normalised observation and action.
         y: (..., D), normalised targets.
-        reached: (..., F), normalised features of the next observation; (..., 0) where the task never terminates.
-        ended: (...), 1 where the episode terminated there, else 0.
+        reached: (..., F), normalised features of the next observation; (..., 0) where no network reads them.
+        flags: for each of :attr:`Ensemble.flags` (...), 1 where it happened there, else 0.
     """
 
     x: torch.Tensor
     y: torch.Tensor
     reached: torch.Tensor
-    ended: torch.Tensor
+    flags: dict[str, torch.Tensor]
 
     @classmethod
     def of(cls, model: Ensemble, data: dict[str, np.ndarray]) -> Transitions:
@@ -47,13 +47,14 @@ class Transitions:
         return cls(
             x=model.normalise(observation, action),
             y=y.float(),
-            reached=model.normalise_reached(reached) if model.task.terminates else reached[:, :0],
-            ended=torch.from_numpy(data["terminated"]).to(device).float(),
+            reached=model.normalise_reached(reached) if model.flags else reached[:, :0],
+            flags={name: torch.from_numpy(data[name]).to(device).float() for name in model.flags},
         )
 
     def take(self, rows: torch.Tensor) -> Transitions:
         """The given rows."""
-        return Transitions(self.x[rows], self.y[rows], self.reached[rows], self.ended[rows])
+        flags = {name: flag[rows] for name, flag in self.flags.items()}
+        return Transitions(self.x[rows], self.y[rows], self.reached[rows], flags)
 
     def split(self, size: int) -> Iterator[Transitions]:
         """Parts of at most ``size`` rows."""

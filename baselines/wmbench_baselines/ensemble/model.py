@@ -29,7 +29,8 @@ class Ensemble(nn.Module):
     two learned bounds. Angles are read as sine and cosine. Dimensions that do not vary in the train split are not
     read, and predicted by their mean change. Where the task terminates, a second small network of the member tells
     from the observation that was reached whether the episode has ended there, in the place of the termination
-    functions that PETS and MBPO are given: so the ending agrees with the predicted state, noise included.
+    functions that PETS and MBPO are given: so the ending agrees with the predicted state, noise included. Where only
+    the environment knows what counts as a success (a rule of kind ``"env"``), a third one tells that, likewise.
 
     Uncertainty, on request, over the elites and in units of the train split's standard deviations of the change
     (and of the reward), so that tasks and dimensions compare:
@@ -62,7 +63,9 @@ class Ensemble(nn.Module):
         self.n_features = self.n_observation + len(angles)
         sizes = (self.n_features + self.n_action, *config.hidden, 2 * self.n_targets)
         self.dynamics = Members(config.members, sizes)
-        self.ends = Members(config.members, (self.n_features, *config.end_hidden, 1)) if task.terminates else None
+        flag = (self.n_features, *config.end_hidden, 1)
+        self.ends = Members(config.members, flag) if task.terminates else None
+        self.solves = Members(config.members, flag) if task.success.kind == "env" else None
         self.max_logvar = nn.Parameter(torch.full((config.members, 1, self.n_targets), 0.5))
         self.min_logvar = nn.Parameter(torch.full((config.members, 1, self.n_targets), -10.0))
         self.register_buffer("angles", torch.tensor(angles, dtype=torch.int64), persistent=False)
@@ -79,8 +82,14 @@ class Ensemble(nn.Module):
         """Draw initial weights."""
         generator = torch.Generator().manual_seed(seed)
         self.dynamics.reset_parameters(generator)
-        if self.ends is not None:
-            self.ends.reset_parameters(generator)
+        for networks in self.flags.values():
+            networks.reset_parameters(generator)
+
+    @property
+    def flags(self) -> dict[str, Members]:
+        """The heads of what happens or not where a step leads, ``"terminated"`` and ``"success"``, as far as needed."""
+        found = {"terminated": self.ends, "success": self.solves}
+        return {name: networks for name, networks in found.items() if networks is not None}
 
     @classmethod
     def fit(
@@ -109,7 +118,7 @@ class Ensemble(nn.Module):
         return ModelCard(
             name="ensemble",
             task_ids=(self.task.id,),
-            predicts=frozenset(heads | ({"terminated"} if self.task.terminates else set())),
+            predicts=frozenset(heads | set(self.flags)),
             inputs=f"the current observation and action; {self.config.members} networks, {resample}",
             condition="the action is concatenated to the observation, both normalised by the train split",
             consumer=f"rollouts as a simulator: {noise} {source[self.config.propagation]}; planning; MBPO",
@@ -148,7 +157,7 @@ class Ensemble(nn.Module):
         return x.sub_(self.input_mean).mul_(self.input_scale)
 
     def normalise_reached(self, observation: torch.Tensor) -> torch.Tensor:
-        """Inputs of the networks that tell endings: (B, O) to (B, F)."""
+        """Inputs of the networks that tell endings and successes: (B, O) to (B, F)."""
         n = self.n_features
         return (self.features(observation) - self.input_mean[:n]).mul_(self.input_scale[:n])
 
@@ -206,7 +215,8 @@ class Ensemble(nn.Module):
             observation=observation,
             observation_std=std[:, :n] * scale if uncertainty and std is not None else None,
             reward=(targets[:, n].double() * self.target_scale[n]).add_(self.target_mean[n]),
-            terminated=self._terminated(observation, member),
+            terminated=self._probability(self.ends, observation, member),
+            success=self._probability(self.solves, observation, member),
             uncertainty=spread,
         )
         return {"observation": observation, "key": key, "member": member}, prediction
@@ -229,11 +239,13 @@ class Ensemble(nn.Module):
 
         return network
 
-    def _terminated(self, observation: torch.Tensor, member: torch.Tensor) -> torch.Tensor | None:
-        """Probability (B,) that the episode ended at the observations (B, O) it has reached."""
-        if self.ends is None:
+    def _probability(
+        self, networks: Members | None, observation: torch.Tensor, member: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Probability (B,) that the observations (B, O) that were reached are an end, or a success."""
+        if networks is None:
             return None
-        layers = self.ends.apart(1)
+        layers = networks.apart(1)
         x = self.normalise_reached(observation)
 
         def probability(e: int, x: torch.Tensor) -> torch.Tensor:

@@ -130,7 +130,7 @@ class Training:
         """Sum over the members, which share nothing, of what they are trained on; ``rows`` hold (E, B, ...).
 
         The Gaussian negative log-likelihood without its constant, the distance of the log-variance's bounds as in
-        PETS, and the cross-entropy of the ending.
+        PETS, and the cross-entropies of ending and success.
         """
         mean, logvar = self.model.outcomes(rows.x)
         square = (mean - rows.y) ** 2  # (E, B, D)
@@ -141,16 +141,16 @@ class Training:
             nll = square.detach() * inverse + logvar + square * (weight * inverse.detach())
         bounds = (self.model.max_logvar - self.model.min_logvar) @ self.varies
         loss = (nll @ self.share).mean(1).sum() + self.config.bound_weight * bounds.sum()
-        if self.model.ends is not None:
-            logit = self.model.ends(rows.reached)[..., 0]  # (E, B)
-            loss = loss + binary_cross_entropy_with_logits(logit, rows.ended, reduction="sum") / logit.shape[1]
+        for name, networks in self.model.flags.items():
+            logit = networks(rows.reached)[..., 0]  # (E, B)
+            loss = loss + binary_cross_entropy_with_logits(logit, rows.flags[name], reduction="sum") / logit.shape[1]
         return loss
 
     @torch.no_grad()
     def _judge(self, loss: float, began: float) -> None:
         """Evaluate the hold-out, keep what is best, and log the epoch."""
         mse, nll, bce = self._holdout()
-        score = mse + bce
+        score = sum(bce.values(), mse)
         if not (math.isfinite(loss) and bool(torch.isfinite(score).all() and torch.isfinite(nll).all())):
             raise WmbenchError(f"the ensemble diverged in epoch {self.epoch}: lower the learning rate")
         better = score < self.best
@@ -167,7 +167,8 @@ class Training:
             "train_loss": loss,
             "holdout_mse": mse.tolist(),
             "holdout_nll": nll.tolist(),
-            "holdout_bce": bce.tolist() if self.model.ends is not None else None,
+            "holdout_bce": bce["terminated"].tolist() if "terminated" in bce else None,
+            **({"holdout_success_bce": bce["success"].tolist()} if "success" in bce else {}),
             "best": self.best.tolist(),
             "seconds": round(time.monotonic() - began, 3),
         }
@@ -176,21 +177,21 @@ class Training:
             stream.write(self.lines[-1] + "\n")
 
     @torch.no_grad()
-    def _holdout(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Per member (E,): mean squared error, negative log-likelihood and termination cross-entropy, on the CPU."""
-        e = self.config.members
-        sums = torch.zeros(3, e, dtype=torch.float64)
+    def _holdout(self) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        """Per member (E,), on the CPU: mean squared error, negative log-likelihood, cross-entropy of each flag."""
+        e, heads = self.config.members, self.model.flags
+        sums = torch.zeros(2 + len(heads), e, dtype=torch.float64)
         for rows in self.holdout.split(4096):
             mean, logvar = self.model.outcomes(rows.x[None])
             square = (mean - rows.y) ** 2
             sums[0] += (square @ self.share).sum(1).double().cpu()
             sums[1] += ((square * (-logvar).exp() + logvar) @ self.share).sum(1).double().cpu()
-            if self.model.ends is not None:
-                logit = self.model.ends(rows.reached[None])[..., 0]  # (E, B)
-                entropy = binary_cross_entropy_with_logits(logit, rows.ended.expand(e, -1), reduction="none")
-                sums[2] += entropy.sum(1).double().cpu()
-        mse, nll, bce = (sums / len(self.holdout.x)).float()
-        return mse, nll, bce
+            for i, (name, networks) in enumerate(heads.items(), 2):
+                logit = networks(rows.reached[None])[..., 0]  # (E, B)
+                entropy = binary_cross_entropy_with_logits(logit, rows.flags[name].expand(e, -1), reduction="none")
+                sums[i] += entropy.sum(1).double().cpu()
+        mse, nll, *bce = (sums / len(self.holdout.x)).float()
+        return mse, nll, dict(zip(heads, bce, strict=True))
 
     def _learning_rate(self) -> float:
         config = self.config
