@@ -1,4 +1,4 @@
-"""CONTRIBUTING's examples, run exactly as printed: a task, a world model, a policy and a measure from outside."""
+"""CONTRIBUTING's examples, run exactly as printed: a task, a world model, a policy, measures and a recorder."""
 
 import importlib
 import re
@@ -24,10 +24,11 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Any:
     page = PAGE.read_text()
     files = re.findall(r"```python\n# file: (\S+)\n(.*?)```", page, re.DOTALL)
     entries = re.findall(r'```toml\n\[project.entry-points."([\w.]+)"\]\n(\S+) = "(\w+):(\w+)"\n```', page)
-    assert len(files) == len(entries) == 4
+    assert len(files) == 5 and len(entries) == 6
     for name, text in files:
         (folder / name).write_text(text)
-    groups = {r.group: r for r in (registry.envs, registry.world_models, registry.policies, registry.measures)}
+    kinds = (registry.envs, registry.world_models, registry.policies, registry.measures, registry.recorders)
+    groups = {r.group: r for r in kinds}
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         for group, name, module, attribute in entries:
@@ -62,3 +63,19 @@ def test_the_example_measure_counts_what_is_not_finite(plugins: Any) -> None:
     good, bad = measure({"subject": np.array(["a", "b"]), "prediction": prediction, "next_observation": truth})
     assert good.value == 1.0 and good.n_invalid == 0
     assert bad.value is None and bad.n_invalid == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*infinity.*")
+def test_the_example_recorder_and_measures_are_found_and_kept(plugins: Any, tmp_path: Path) -> None:
+    from wmbench.measuring import gather_subjects, measure_all
+
+    data = wmbench.collect(TASK, tmp_path / "data", policy=["random", "pd"], episodes=[8, 8])
+    wmbench.train("constant-velocity", TASK, data, tmp_path / "model", progress=False)
+    subjects = gather_subjects(data, {"mine": str(tmp_path / "model")})
+    done = measure_all(subjects, tmp_path / "out", only=["stillness", "one-step"])
+    moved, *_ = done["stillness"].results
+    assert (moved.subject, moved.name, moved.n) == ("mine", "moved", 8) and moved.value > 0
+    assert "worst" in {r.measure for r in done["one-step"].results}, "it reads the arrays of another recording"
+    kept: list[str] = []
+    measure_all(subjects, tmp_path / "out", only=["stillness"], event=lambda name, what, _: kept.append(what))
+    assert kept == ["start", "kept"]
