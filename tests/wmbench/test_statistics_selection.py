@@ -66,7 +66,12 @@ def test_discordance_is_kendalls():
     for _ in range(5):
         x, y = rng.normal(size=(2, 30))
         assert discordance(x, y) == pytest.approx((1 - stats.kendalltau(x, y).statistic) / 2, rel=1e-12)
-    assert discordance(y, y) == 0.0 == discordance(np.zeros(30), y)
+    assert discordance(y, y) == 0.0
+    assert discordance(np.zeros(30), y) == 0.5  # no opinion is right as often as wrong, not always
+    x = np.array([0.0, 0.0, 1.0, 2.0, 2.0])
+    orders = [discordance(x + np.array(e), y[:5]) for e in ([0, 0.1, 0, 0, 0.1], [0.1, 0, 0, 0, 0.1])]
+    orders += [discordance(x + np.array(e), y[:5]) for e in ([0, 0.1, 0, 0.1, 0], [0.1, 0, 0, 0.1, 0])]
+    assert discordance(x, y[:5]) == pytest.approx(np.mean(orders), rel=1e-12)
     assert discordance(-y, y) == 1.0
     assert discordance(y, np.zeros(30)) == 0.0
 

@@ -70,18 +70,20 @@ def value_of_best(score: np.ndarray, value: np.ndarray, sizes: Sequence[int]) ->
 
 
 def discordance(score: np.ndarray, value: np.ndarray) -> float:
-    """Share of the pairs with different values that a score orders strictly the other way.
+    """Share of the pairs with different values that a score orders the other way; where it ties, half a pair.
 
     Args:
         score: (P,), infinity allowed, not NaN.
         value: (P,) finite.
 
     Returns:
-        In [0, 1]; 0 where all values are equal.
+        In [0, 1]: the mean over the orders of tied scores; 0 where all values are equal.
     """
     lower = value[:, None] < value[None]
-    pairs = int(lower.sum())
-    return int((lower & (score[:, None] > score[None])).sum()) / pairs if pairs else 0.0
+    pairs, wrong, tied = (
+        int((lower & part).sum()) for part in (True, score[:, None] > score[None], score[:, None] == score[None])
+    )
+    return (wrong + tied / 2) / pairs if pairs else 0.0
 
 
 @dataclass(frozen=True)
