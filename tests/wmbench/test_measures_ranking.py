@@ -164,6 +164,10 @@ def test_planners():
     assert found["a", "planner-return:1"].value == (-1.0 + 5.0) / 2
     assert found["a", "planner-success:1"].value == 0.5
     assert found["a", "planner-success:1"].n_invalid == 1
+    data["random_return"] = np.array([1.0, 1.0])
+    assert by_name(data)["a", "planner-return:1"].value == (0.0 + 5.0) / 2
+    data["has_reward"] = np.array([True, False])  # then nobody planned in the other one, and its zeros are no returns
+    assert by_name(data)["a", "planner-return:1"].value == (1.0 + 5.0) / 2
 
 
 @settings(max_examples=20, deadline=None)

@@ -23,7 +23,11 @@ CLOSED = {
     "cpg": Definition(
         "1", "lower", "success of the planner in the true simulator less that in the model, same candidates and starts"
     ),
-    "cpg-return": Definition("reward", "lower", "the same for the return of the stretch"),
+    "cpg-return": Definition(
+        "reward",
+        "lower",
+        "return of the stretch of the planner in the true simulator less that in the model, same candidates and starts",
+    ),
 }
 PLANNING = {**ITERATED, **CLOSED}
 
@@ -83,8 +87,8 @@ def _closed(numbers: Numbers, arrays: Arrays, m: int) -> None:
         return
     sums, ones = Sums(episode), np.ones(n)
     lost = arrays["drive_planless"][m]  # (E, L)
-    every = np.concatenate([arrays["drive_return"].reshape(-1, n, len(pressures)), arrays["oracle_return"][None]])
-    worst = every.min((0, 2))  # (E,)
+    acted = arrays["drive_return"][arrays["has_reward"]]  # without rewards nobody drove, and zeros are no returns
+    worst = np.concatenate([acted, arrays["oracle_return"][None]]).min((0, 2))  # (E,)
     for k in np.argsort(-arrays["pressure"], kind="stable").tolist():
         suffix = "" if pressures[k] == max(pressures) else f":{pressures[k]}"
         n_invalid = int(lost[:, k].sum())

@@ -170,7 +170,8 @@ def _planners(numbers: Numbers, arrays: Arrays, m: int) -> None:
         return
     sums, ones = Sums(episode), np.ones(n)
     lost = arrays["plan_planless"][m]  # (E, R)
-    every = [arrays["plan_return"].transpose(1, 0, 2).reshape(n, -1), arrays["random_return"][:, None]]
+    acted = arrays["plan_return"][arrays["has_reward"]]  # without rewards nobody drove, and zeros are no returns
+    every = [acted.transpose(1, 0, 2).reshape(n, -1), arrays["random_return"][:, None]]
     worst = np.concatenate(every, axis=1).min(1, keepdims=True)
     returns = np.where(lost, worst, arrays["plan_return"][m])
     common: dict[str, Any] = {
