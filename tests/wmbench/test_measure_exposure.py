@@ -120,6 +120,17 @@ def test_lost_predictions_count_as_worst():
     assert nothing["open"].n_invalid == W
 
 
+def test_the_gap_ranks_nobody():
+    """What knows nothing loses nothing: always the same prediction, or none that is finite, has the gap 1."""
+    same, nothing = np.full(H, 1.3), np.full(H, np.nan)
+    for error in (same, nothing):
+        found = by_name(arrays(error, error))
+        assert found["gap"].value == pytest.approx(1.0)
+        assert all(r.direction == "none" for name, r in found.items() if name.startswith("gap"))
+        assert found["open"].direction == found["teacher"].direction == "lower"
+    assert MEASURE.direction == "none"
+
+
 def test_short_windows_constant_dimensions_and_single_episodes():
     valid = np.ones((W, H), bool)
     valid[2:, 7:] = False

@@ -20,11 +20,11 @@ AGAIN = "true, other starts"
 
 _CUT = f"mean NRMSE over the windows' steps, cut at {SATURATION:g}"
 OPEN = {
-    "gap": Definition("1", "lower", "geometric mean over steps of open-loop over teacher-forced error"),
+    "gap": Definition("1", "none", "geometric mean over steps of open-loop over teacher-forced error"),
     "teacher": Definition("1", "lower", f"{_CUT}; every step predicted from the true observation before it"),
     "open": Definition("1", "lower", f"{_CUT}; every step predicted from the model's own prediction"),
 } | {
-    f"gap-{h}": Definition("1", "lower", f"open-loop over teacher-forced error at step {h}, each cut at {SATURATION:g}")
+    f"gap-{h}": Definition("1", "none", f"open-loop over teacher-forced error at step {h}, each cut at {SATURATION:g}")
     for h in HORIZONS
 }
 DEFINITIONS = OPEN | CLOSED
@@ -36,6 +36,7 @@ def exposure(arrays: Arrays) -> list[Result]:
     With T(h) the mean over windows of the teacher-forced NRMSE at step h and E(h) that of the open loop, both of the
     same windows and cut at 2, the exposure gap is E(h) / T(h): exactly 1 at the first step, and what a model loses to
     its own errors after. ``gap`` is its geometric mean over the steps up to the floor of the task, if one is shipped.
+    It ranks nobody: a model that always predicts the same has a gap of 1, and so has one that fails outright.
     Closed loop: at given steps of E episodes from the same starts, the distributions of observations are
     compared, dimension by dimension (Wasserstein-1, on the circle for angles) and as a whole (energy distance). An
     episode that ended stays where it did. Two samples of one distribution are not at distance 0 unless they are the
@@ -144,7 +145,7 @@ MEASURE = Measure(
     name="exposure",
     question="What does it cost a model to live on its own predictions, and would a policy meet the same states in it?",
     unit="1",
-    direction="lower",
+    direction="none",
     range=(0.0, None),
     needs=(
         "subject",
