@@ -128,7 +128,10 @@ def test_scores_that_are_not_finite_count_as_the_lowest():
     score = np.where(np.arange(20) % 2, np.nan, STEPS / 20)
     broken = curve("wm", score=score) + curve("nan", score=np.full(20, np.nan))
     found = measured(curve("sim") + broken)
-    assert found["wm", "ratio"].n_invalid == 10
+    assert (found["wm", "ratio"].n, found["wm", "ratio"].n_invalid) == (2, 1)  # runs, both of them, as n is
+    assert found["wm", "reached"].n_invalid == found["wm", "gain"].n_invalid == 1
+    lost = curve("sim", score=np.append(STEPS[:-1] / 20, np.nan)) + curve("wm")
+    assert measured(lost)["wm", "ratio"].n_invalid == 1 and measured(lost)["wm", "reached"].n_invalid == 0
     assert found["wm", "ratio"].details["costs"]["T"]["steps"][0] > 1600
     assert found["nan", "ratio"].value == 0.0
     assert found["nan", "gain"].value == pytest.approx((5 - 100) / 100, rel=1e-12)

@@ -35,17 +35,20 @@ class Run:
     Attributes:
         steps: (n,) real steps used so far, ascending.
         score: (n,) finite.
+        lost: Whether a score was not finite and has been replaced.
     """
 
     steps: np.ndarray
     score: np.ndarray
+    lost: bool = False
 
     def smoothed(self, window: int) -> Run:
         """Every score the mean of itself and up to ``window`` - 1 before it."""
         total = np.concatenate([[0.0], np.cumsum(self.score)])
         last = np.arange(1, len(self.score) + 1)
         first = np.maximum(last - window, 0)
-        return self if window == 1 else Run(self.steps, (total[last] - total[first]) / (last - first))
+        mean = (total[last] - total[first]) / (last - first)
+        return self if window == 1 else Run(self.steps, mean, self.lost)
 
     def reaches(self, target: float) -> float:
         """Real steps at which the score first reaches a target, interpolated between evaluations; infinity if never."""
@@ -104,7 +107,7 @@ def sparing(arrays: Arrays) -> list[Result]:
     share, shares = float(arrays["share"]), [float(s) for s in arrays["shares"]]
     if not all(0 < s <= 1 for s in (share, *shares)):
         raise DatasetError(f"sparing: shares of the reference's score must lie in (0, 1], got {[share, *shares]}")
-    found, invalid = _read(arrays)
+    found = _read(arrays)
     name, base = str(arrays["reference"]), dict(zip(arrays["task_name"].tolist(), arrays["task_base"], strict=True))
     if name not in found:
         raise DatasetError(f"sparing: the reference {name!r} is none of the subjects {sorted(found)}")
@@ -117,8 +120,8 @@ def sparing(arrays: Arrays) -> list[Result]:
         numbers = Numbers("sparing", subject, _definitions(name, share), {"reference": name, "share": share})
         tasks = [t for t in curves if t in found[name]]
         if subject != name:
-            _compare(numbers, {t: (found[name][t], curves[t]) for t in tasks}, base, share, shares, invalid)
-        _reached(numbers, {t: (found[name][t], curves[t]) for t in tasks}, base, share, invalid)
+            _compare(numbers, {t: (found[name][t], curves[t]) for t in tasks}, base, share, shares)
+        _reached(numbers, {t: (found[name][t], curves[t]) for t in tasks}, base, share)
         results += numbers.results
     return results
 
@@ -143,8 +146,8 @@ def _definitions(reference: str, share: float) -> dict[str, Definition]:
     }
 
 
-def _read(arrays: Arrays) -> tuple[dict[str, Curves], dict[str, int]]:
-    """Runs by subject and task, and how many scores of each subject are not finite."""
+def _read(arrays: Arrays) -> dict[str, Curves]:
+    """Runs by subject and task."""
     subject, task, seed = (arrays[k] for k in ("subject", "task", "train_seed"))
     steps, score = (np.asarray(arrays[k], dtype=np.float64) for k in ("real_steps", "score"))
     if not np.isfinite(steps).all() or (steps < 0).any():
@@ -168,8 +171,8 @@ def _read(arrays: Arrays) -> tuple[dict[str, Curves], dict[str, int]]:
                         f"sparing: {who!r}, seed {s} on {t} has two scores at one number of real steps; average "
                         "episodes first, and give what was trained without new real data its last score alone"
                     )
-                runs.append(Run(steps[rows], score[rows]))
-    return found, {who: int((bad & (subject == who)).sum()) for who in found}
+                runs.append(Run(steps[rows], score[rows], bool(bad[rows].any())))
+    return found
 
 
 Pairs = dict[str, tuple[list[Run], list[Run]]]
@@ -180,12 +183,11 @@ def _target(runs: list[Run], base: float) -> Target:
     return Target(base, float(np.mean([r.score[-1] for r in runs])))
 
 
-def _compare(
-    numbers: Numbers, pairs: Pairs, base: dict[str, float], share: float, shares: list[float], invalid: dict[str, int]
-) -> None:
+def _compare(numbers: Numbers, pairs: Pairs, base: dict[str, float], share: float, shares: list[float]) -> None:
     """Ratios and the gain of one method over the reference."""
     names = ("ratio", "ratio-smoothed", "gain")
-    n = sum(len(runs) for pair in pairs.values() for runs in pair)
+    every = [run for pair in pairs.values() for runs in pair for run in runs]
+    n, lost = len(every), sum(run.lost for run in every)
     if not pairs:
         numbers.none(names, "it shares no task with the reference")
         return
@@ -203,8 +205,8 @@ def _compare(
             "high": [i.high if i else None for _, i, *_ in curve],
             "never": [d["never"] for *_, d in curve],
         }
-        numbers.add(name, value, interval, n, invalid[numbers.subject], reason=reason, **details)
-    _gain(numbers, pairs, base, n, invalid[numbers.subject])
+        numbers.add(name, value, interval, n, lost, reason=reason, **details)
+    _gain(numbers, pairs, base, n, lost)
 
 
 def _ratio(pairs: Pairs, base: dict[str, float], share: float) -> tuple[float | None, Interval | None, str | None, Any]:
@@ -266,7 +268,7 @@ def _gain(numbers: Numbers, pairs: Pairs, base: dict[str, float], n: int, n_inva
     )
 
 
-def _reached(numbers: Numbers, pairs: Pairs, base: dict[str, float], share: float, invalid: dict[str, int]) -> None:
+def _reached(numbers: Numbers, pairs: Pairs, base: dict[str, float], share: float) -> None:
     """How many of a method's runs reach the target at all."""
     if not pairs:
         numbers.none(["reached"], "it shares no task with the reference")
@@ -279,8 +281,8 @@ def _reached(numbers: Numbers, pairs: Pairs, base: dict[str, float], share: floa
     interval = proportion_interval(every, np.ones(len(every)))
     reason = None if interval else "no interval: that needs two runs"
     each = {t: float(np.mean(v)) for t, v in own.items()}
-    share_of = float(every.mean())
-    numbers.add("reached", share_of, interval, len(every), invalid[numbers.subject], reason=reason, tasks=each)
+    share_of, lost = float(every.mean()), sum(run.lost for _, runs in pairs.values() for run in runs)
+    numbers.add("reached", share_of, interval, len(every), lost, reason=reason, tasks=each)
 
 
 MEASURE = Measure(
