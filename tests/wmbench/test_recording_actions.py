@@ -106,6 +106,8 @@ def test_actions_from_elsewhere_lead_where_the_true_simulator_says(cartpole):
         assert np.array_equal(true.observation[0, :, 0], arrays["truth"][i])
         assert np.array_equal(arrays["truth"][i, 1], episode.observation[step + 1])
     assert arrays["subject"].tolist() == ["copy-last", "mean-delta", "linear"]
+    sizes = {name: array.size for name, array in arrays.items()}
+    assert max(sizes.values()) == sizes["recovered"], "no copy of the data, or of what every model made of it"
 
 
 class Zero:

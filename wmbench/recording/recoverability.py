@@ -147,9 +147,7 @@ def record_recoverability(
         "valid": valid,
         "recovered_true": recover(judge.model, first, truth),
         "recovered": np.stack([recover(judge.model, first, p) for p in prediction]),
-        "observation": cut.truth[:, 0],
         "truth": truth,
-        "prediction": prediction,
         "episode": cut.episode,
         "step": cut.step,
     }
