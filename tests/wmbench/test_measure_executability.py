@@ -205,3 +205,9 @@ def test_stages_that_disagree_are_found():
 
     threshold = np.quantile([gap(seed, 0) for seed in range(100)], 0.98)
     assert sum(gap(1000 + seed, 1) > threshold for seed in range(100)) >= 95
+
+
+def test_every_number_says_by_itself_what_it_is():
+    variants = [definition.variant for definition in DEFINITIONS.values()]
+    assert len(set(variants)) == len(variants)
+    assert not any(variant.startswith("the same") for variant in variants)

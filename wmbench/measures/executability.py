@@ -20,18 +20,19 @@ SATURATION = 2.0
 """Where the error of a step stops counting; two independent draws lie about sqrt(2) apart."""
 
 REPLAY = "replay of the actions read off the path by a frozen inverse model, NRMSE in sigma of the train split"
-TRUE = "the same for the true path under the actions that were said: the ceiling"
+CEILING = "of the true path under the actions that were said, the ceiling"
 GAP = "root mean square over steps and dimensions, in half widths of the action box"
+MET = "that meet the task's success rule within the path"
 DEFINITIONS = {
     "executable": Definition("1", "higher", f"share of paths whose {REPLAY}, stays within {TOLERANCE:g} at every step"),
-    "executable-true": Definition("1", "none", TRUE),
+    "executable-true": Definition("1", "none", f"executable {CEILING}"),
     "path-error": Definition("1", "lower", f"mean over steps of min(NRMSE, {SATURATION:g}); {REPLAY}"),
-    "path-error-true": Definition("1", "none", TRUE),
+    "path-error-true": Definition("1", "none", f"path-error {CEILING}"),
     "path-error-ratio": Definition("1", "lower", "path-error over path-error-true; 1 is as executable as the truth"),
     "cascade-gap": Definition("1", "lower", f"actions that were said against those that the path shows; {GAP}"),
-    "cascade-gap-true": Definition("1", "none", TRUE),
-    "replay-success": Definition("1", "higher", "share of replays that meet the task's success rule within the path"),
-    "true-success": Definition("1", "none", "the same for the true path under the actions that were said"),
+    "cascade-gap-true": Definition("1", "none", f"cascade-gap {CEILING}"),
+    "replay-success": Definition("1", "higher", f"share of replays {MET}"),
+    "true-success": Definition("1", "none", f"share of true paths under the actions that were said {MET}"),
 }
 
 
