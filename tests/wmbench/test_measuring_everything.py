@@ -1,6 +1,9 @@
 """From a dataset and names to every number, and from the recordings alone to the same numbers again."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -44,6 +47,42 @@ def test_recordings_alone_give_the_same_numbers(recorded):
         again = Recording.load(out / f"{name}.safetensors").every_result()
         assert [r.to_json() for r in again] == [r.to_json() for r in measured.results]
         assert measured.results[0].measure == name
+
+
+def test_the_digits_do_not_depend_on_the_number_of_threads(tmp_path):
+    rng = np.random.default_rng(0)
+    o, n = 40, 5000
+    truth = rng.normal(size=(n, o)).astype(np.float32)
+    arrays = {
+        "subject": np.array(["a"]),
+        "role": np.array(["model"]),
+        "dimension": np.array([f"d{i}" for i in range(o)]),
+        "kind": np.array(["linear"] * o),
+        "unit": np.array(["1"] * o),
+        "observation": np.zeros((n, o), np.float32),
+        "next_observation": truth,
+        "prediction": (truth + rng.normal(size=(1, n, o))).astype(np.float32),
+        "episode": np.arange(n) // 50,
+        "delta_std": np.ones(o),
+        "observation_low": np.full(o, -4.0),
+        "observation_high": np.full(o, 4.0),
+    }
+    Recording("one-step", arrays).save(tmp_path / "r.safetensors")
+    code = (
+        "import sys, json; from wmbench.recording import Recording; "
+        "print(json.dumps([r.to_json() for r in Recording.load(sys.argv[1]).every_result()]))"
+    )
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "r.safetensors")],
+            env={**os.environ, "OMP_NUM_THREADS": str(t), "OPENBLAS_NUM_THREADS": str(t)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for t in (1, 2, 4)
+    }
+    assert len(texts) == 1
 
 
 def test_what_is_there_is_kept_and_what_differs_is_not(recorded, dataset):
@@ -168,6 +207,7 @@ def test_the_command_line_from_data_to_numbers_and_back(dataset, tmp_path, capsy
     assert "one-step: kept" in capsys.readouterr().out
     assert main(["measure", str(out), "--out", str(tmp_path / "again.json"), "--names", "skill"]) == 0
     assert "nmse" not in capsys.readouterr().out
+    assert main(["measure", str(out), "--names", "no-such-number"]) == 0
     written = json.loads((tmp_path / "again.json").read_text())
     assert written[0]["results"] == json.loads((out / "results.json").read_text())
 

@@ -58,7 +58,7 @@ def main(
         if results:
             title = " ".join(str(x) for x in (recording.meta.get("task"), path) if x)
             console.print(f"[bold]{escape(title)}[/]", highlight=False, soft_wrap=True)
-        for measure in dict.fromkeys(r.measure for r in results):
+        for measure in dict.fromkeys(r.measure for r in results if not names or r.name in names):
             console.print(
                 results_table([r for r in results if r.measure == measure and (not names or r.name in names)])
             )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from threadpoolctl import threadpool_limits
 
 from wmbench import registry
 from wmbench.errors import DatasetError
@@ -44,7 +45,8 @@ class Recording:
             NotRegisteredError: The measure is not installed.
             DatasetError: An array that it needs is missing.
         """
-        return registry.measures.load(self.measure)(self.arrays)
+        with threadpool_limits(1, user_api="blas"):  # the same order of summation, and so the same digits, anywhere
+            return registry.measures.load(self.measure)(self.arrays)
 
     def every_result(self, only: Collection[str] = ()) -> list[Result]:
         """Apply every installed measure that reads recordings of this name, its own first.
@@ -57,7 +59,8 @@ class Recording:
         """
         own = {name: m for name, m in registry.measures if (m.recording or m.name) == self.measure}
         order = sorted(own, key=lambda name: (name != self.measure, name))
-        return [result for name in order if not only or name in only for result in own[name](self.arrays)]
+        with threadpool_limits(1, user_api="blas"):
+            return [result for name in order if not only or name in only for result in own[name](self.arrays)]
 
     def digest(self) -> str:
         """SHA-256 over names, types, shapes and contents of the arrays."""

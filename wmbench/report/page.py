@@ -12,6 +12,7 @@ from wmbench.files import write_atomically
 from wmbench.report import plots
 from wmbench.report.sections import SECTIONS, Section
 from wmbench.report.style import STYLE
+from wmbench.report.tables import latency_rows
 from wmbench.report.verdict import verdict
 from wmbench.report.view import Records, TaskView, number, views, with_interval
 
@@ -56,7 +57,7 @@ def _task(view: TaskView, folder: Path) -> dict[str, Any]:
         "data": view.values.get("collect", {}),
         "training": {name: view.values[name] for name in ("ensemble", "bc") if name in view.values},
         "seconds": {name: facts.get("seconds", 0.0) for name, facts in view.facts.items()},
-        "latency": [r for r in view.results if r.measure == "latency"],
+        "latency": latency_rows(view),
         "latency_figure": latency,
         "cautions": _cautions(view),
     }

@@ -9,6 +9,15 @@ from wmbench.report.sections import SECTIONS, Section
 from wmbench.report.verdict import verdict
 from wmbench.report.view import Records, TaskView, views, with_interval
 
+LATENCY = {
+    "p50": "p50 ms",
+    "p95": "p95 ms",
+    "p99": "p99 ms",
+    "first-call": "first call ms",
+    "deadline-misses": "too late for the control rate",
+    "throughput": "rows/s",
+}
+
 
 def print_report(records: Records, console: Console) -> None:
     """Print every task's tables and verdict."""
@@ -33,16 +42,28 @@ def task_tables(view: TaskView) -> list[Table]:
                 subject, with_interval(rate), with_interval(value, digits=4), str(rate.n), str(rate.n_invalid)
             )
     tables.append(success)
-    latency = Table("simulator or policy", "call", "p50 ms", "p95 ms", "rows/s", title="Latency", title_justify="left")
-    for result in view.results:
-        if result.measure == "latency" and result.name.endswith("throughput"):
-            prefix = result.name.removesuffix("throughput")
-            p50, p95 = (view.find("latency", prefix + q, result.subject) for q in ("p50", "p95"))
-            rate_text = "-" if result.value is None else f"{result.value:,.0f}"
-            call = prefix.rstrip("-").replace("-x", " of ") + (" rows" if "-x" in prefix else "")
-            latency.add_row(result.subject, call, with_interval(p50, 1e3), with_interval(p95, 1e3), rate_text)
+    latency = Table("simulator or policy", "call", *LATENCY.values(), title="Latency", title_justify="left")
+    for subject, call, cells in latency_rows(view):
+        latency.add_row(subject, call, *cells)
     tables.append(latency)
     return [t for t in tables if t.row_count]
+
+
+def latency_rows(view: TaskView) -> list[tuple[str, str, list[str]]]:
+    """Who, which call, and the columns of :data:`LATENCY`; a dash where too few calls allow no quantile."""
+    found = []
+    for result in view.results:
+        if result.measure != "latency" or not result.name.endswith("-throughput"):
+            continue
+        prefix = result.name.removesuffix("throughput")
+        own = {name: view.find("latency", prefix + name, result.subject) for name in LATENCY}
+        cells = [
+            "-" if r is None or r.value is None else with_interval(r, 1e3 if r.unit == "s" else 1.0)
+            for r in own.values()
+        ]
+        call = prefix.rstrip("-").replace("-x", " of ") + (" rows" if "-x" in prefix else "")
+        found.append((result.subject, call, cells))
+    return found
 
 
 def _by_subject(view: TaskView, section: Section) -> Table:
