@@ -360,3 +360,21 @@ def test_branching_needs_states(tmp_path):
     bare = collect(tmp_path / "bare", TASK, 8, 20, state=False)
     with pytest.raises(DatasetError, match="branching needs simulator states"):
         measure_counterfactual({"toy": Toy()}, bare)
+
+
+def test_a_timing_that_runs_out_of_time_leaves_its_episode_begun():
+    from wmbench.recording.latency import _timing
+
+    ended = False
+
+    def step():
+        nonlocal ended
+        assert not ended, "a step after the end of the episode"
+        ended = True
+
+    def begin_again(_):
+        nonlocal ended
+        ended = False
+
+    for _ in range(2):  # two rounds, each stopped by its budget after one call
+        assert len(_timing(step, begin_again, 10, 0.0, lambda: None)) == 1

@@ -131,10 +131,10 @@ def _timing(
         sync()
         after = clock()
         seconds.append(after - before)
-        if after > end:
-            break
         if between is not None:
             between(result)
+        if after > end:
+            break
     return seconds
 
 
