@@ -272,3 +272,32 @@ def test_episodes_that_several_recordings_want_are_run_once(dataset, monkeypatch
     assert sorted(calls, key=str) == [None] * 3 + ["ensemble"] * 3
     alone = record_agreement(short.task, short.policies, short.simulators, episodes=1, seed=0)
     assert alone.digest() == done["agreement"].recording.digest()
+
+
+def test_no_recording_copies_the_dataset(dataset, monkeypatch):
+    from wmbench.episodes import Dataset
+
+    asked = []
+    real = Dataset.transitions
+    monkeypatch.setattr(
+        Dataset,
+        "transitions",
+        lambda self, split, limit=None, seed=0: asked.append(limit) or real(self, split, limit, seed),
+    )
+    copied = []
+    episode = Dataset.episode
+
+    def watched(self, index):
+        found = episode(self, index)
+        copied.append(isinstance(found.observation.base, np.memmap) or isinstance(found.observation, np.memmap))
+        return found
+
+    monkeypatch.setattr(Dataset, "episode", watched)
+    subjects = gather_subjects(Dataset(dataset.folder), ["ensemble"])
+    done = measure_all(subjects, only=["one-step", "drift", "heads", "uncertainty", "constraints", "recoverability"])
+    assert asked and None not in asked, "every reading of single steps has a limit"
+    assert copied and all(copied), "episodes are views into the files"
+    for measured in done.values():
+        before = measured.recording.digest()
+        measured.recording.every_result()
+        assert measured.recording.digest() == before, "measuring changes no array"
