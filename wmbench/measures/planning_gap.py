@@ -14,8 +14,10 @@ from wmbench.statistics import agresti_caffo, paired_difference
 _BY = "over what planning in the truth gains on the mean random plan"
 _PLAN = f"best plan of the cross-entropy method, {_BY}"
 ITERATED = {
-    "systematic-iterated": Definition("1", "lower", f"{_PLAN}: gap less that of planning in the truth with noise"),
-    "gap-iterated": Definition("1", "lower", f"{_PLAN}: imagined less true return"),
+    "systematic-iterated": Definition(
+        "1", "none", f"{_PLAN}: gap less that of planning in the truth with noise; 0 is right"
+    ),
+    "gap-iterated": Definition("1", "none", f"{_PLAN}: imagined less true return; 0 is right"),
     "curse-iterated": Definition("1", "none", f"{_PLAN}: imagined less true return when planning in noise"),
     "true-gain-iterated": Definition("1", "higher", f"{_PLAN}: true return less the mean random plan's"),
 }
