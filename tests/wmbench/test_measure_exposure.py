@@ -113,7 +113,8 @@ def test_lost_predictions_count_as_worst():
     error = np.tile(0.1, (W, H))
     error[0, 10:] = np.nan
     found = by_name(arrays(error, np.full(H, 0.1)))
-    assert found["gap"].n_invalid == 1
+    assert found["gap"].n_invalid == found["open"].n_invalid == 1
+    assert found["teacher"].n_invalid == 0  # taught, the model lost nothing
     assert found["gap-25"].value == pytest.approx((2.0 + 11 * 0.1) / 12 / 0.1)
     nothing = by_name(arrays(np.full(H, np.nan), np.full(H, np.nan)))
     assert nothing["open"].value == nothing["teacher"].value == 2.0

@@ -62,8 +62,10 @@ def exposure(arrays: Arrays) -> list[Result]:
         numbers = Numbers("exposure", subject, DEFINITIONS, {"role": role, "masked": masked})
         if opened:
             horizon = opened[m].error.shape[1]
-            both = arrays["prediction"][m][:, :horizon] + arrays["teacher"][m][:, :horizon]
-            lost = int((~np.isfinite(both).all(-1) & opened[m].valid).any(1).sum())
+            lost = {
+                name: (~np.isfinite(arrays[array][m][:, :horizon]).all(-1) & opened[m].valid).any(1)
+                for name, array in (("teacher", "teacher"), ("open", "prediction"))
+            }
             _gap(numbers, opened[m], taught[m], float(arrays["floor_steps"]), lost)
         else:
             why = "every dimension is constant in the train split" if reached else "there are no valid steps"
@@ -82,9 +84,10 @@ def exposure(arrays: Arrays) -> list[Result]:
     return results
 
 
-def _gap(numbers: Numbers, opened: Rollouts, taught: Rollouts, floor: float, lost: int) -> None:
-    """Errors by step, and their ratio."""
+def _gap(numbers: Numbers, opened: Rollouts, taught: Rollouts, floor: float, invalid: dict[str, np.ndarray]) -> None:
+    """Errors by step, and their ratio; ``invalid`` has the windows (W,) lost to each of ``teacher`` and ``open``."""
     clusters, windows = opened.clusters, len(opened.valid)
+    lost = int((invalid["teacher"] | invalid["open"]).sum())
     horizon = opened.error.shape[1]
     steps = horizon if np.isnan(floor) else int(min(horizon, floor))
     member = (opened.cluster == np.arange(clusters)[:, None]).astype(np.float64)  # (C, W)
@@ -132,7 +135,8 @@ def _gap(numbers: Numbers, opened: Rollouts, taught: Rollouts, floor: float, los
     add("gap", slice(0, steps), windows, curve=curve)
     for name, one in (("teacher", taught), ("open", opened)):
         interval = bootstrap(lambda w, o=one: o.area(w, steps), clusters, bounds=(0.0, SATURATION))  # type: ignore[misc]
-        numbers.add(name, float(one.area(np.ones((1, clusters)), steps)[0]), interval, windows, lost)
+        value, bad = float(one.area(np.ones((1, clusters)), steps)[0]), int(invalid[name].sum())
+        numbers.add(name, value, interval, windows, bad)
     for h in HORIZONS:
         if h > horizon:
             numbers.none([f"gap-{h}"], f"hardly a window has {h} steps")
