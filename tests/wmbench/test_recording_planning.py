@@ -77,6 +77,7 @@ def starts(dataset, n=3, steps=5):
 
 
 CARD = SimpleNamespace(reward_range=(-1.0, 2.0), terminates=True)
+TWIN = SimpleNamespace(reward_range=(None, None), terminates=False)
 
 
 def heads(reward, ends=None, seen=None):
@@ -433,6 +434,28 @@ class Plain:
     def step(self, action):
         self.taken.append(action)
         return np.zeros(11, np.float32), 0.0, False, False, {"success": False}
+
+
+def test_danger_in_the_loop_is_averaged_as_offline(cartpole):
+    """Of a model that draws: a quarter of the variance with four draws. Of one that does not: the same bits."""
+    policy, n = make_policy("zero", cartpole.task), 600
+    rng = np.random.default_rng(0)
+    seen, states = np.zeros((n, 5), np.float32), np.zeros((n, 1))
+    actions = rng.uniform(-1, 1, (n, 2, 1)).astype(np.float32)
+    keys = keys_from_seeds(np.arange(n))
+
+    def judged(noise, draws):
+        model = Toy(CARTPOLE, lambda a: a[:, 0], noise=noise)
+        screen = Screen(model, TWIN, policy, danger, 3, 0.0, 2, 0.1, 0, draws)
+        return screen.judge(seen, states, actions, None, keys)
+
+    plain = judged(0.0, 1)
+    assert np.array_equal(plain, judged(0.0, 4))
+    assert plain == pytest.approx(-actions[..., 0].astype(np.float64))
+    one, four = (judged(0.1, draws) - plain for draws in (1, 4))
+    assert one[:, 0] == pytest.approx(one[:, 1])  # a row's actions share their random numbers
+    assert np.var(four) / np.var(one) == pytest.approx(0.25, abs=0.06)
+    assert np.abs(four.mean()) < 0.02
 
 
 @pytest.mark.parametrize("limit", [-np.inf, 0.35, np.inf])

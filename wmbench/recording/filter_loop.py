@@ -38,6 +38,7 @@ class Screen:
         fallbacks: m, how many variations of a rejected action are looked at; the safest is taken.
         noise: Their standard deviation, in half widths of the action box.
         seed: Of all random numbers.
+        draws: Over how many draws of the model the danger is averaged, as that which the limit was set on.
     """
 
     model: WorldModel
@@ -49,6 +50,7 @@ class Screen:
     fallbacks: int
     noise: float
     seed: int
+    draws: int = 1
 
     def judge(
         self, observation: np.ndarray, state: np.ndarray, first: np.ndarray, memory: Any, keys: np.ndarray
@@ -60,14 +62,16 @@ class Screen:
             state: (b, S) float64 of the true simulator.
             first: (b, J, A) float32, the actions in question.
             memory: The policy's, b rows, after it has acted here.
-            keys: (b,) int64; all actions of a row share the model's random numbers.
+            keys: (b,) int64; all actions of a row share the model's random numbers, draw by draw.
 
         Returns:
             (b, J) float64; infinity where a prediction that counts is not finite.
         """
         b, count, size = first.shape
-        rows, device = np.repeat(np.arange(b), count), device_of(self.model)
-        keys = fold_in(keys, _IMAGINE)[rows]
+        first, device = np.tile(first, (self.draws, 1, 1)), device_of(self.model)
+        rows = np.tile(np.repeat(np.arange(b), count), self.draws)
+        drawn = [fold_in(fold_in(keys, _IMAGINE), d) for d in range(self.draws)]
+        keys = np.repeat(np.concatenate(drawn), count)
         start = Start(torch.from_numpy(observation[rows]).to(device), sim_state=torch.from_numpy(state[rows]))
         action, memory = first.reshape(-1, size), gather(memory, rows)
         found: dict[str, list[np.ndarray]] = {}
@@ -81,8 +85,9 @@ class Screen:
                 # what is lost stays lost, and a policy is not asked about it
                 seen = np.nan_to_num(heads["observation"], posinf=0.0, neginf=0.0).astype(np.float32)
                 action, memory = self.policy.act(seen, memory, keys=fold_in(keys, k))
-        stacked = {h: np.stack(v, axis=1).reshape(b, count, self.lookahead, *v[0].shape[1:]) for h, v in found.items()}
-        danger = self.danger(self.task, stacked)
+        shape = len(first), count, self.lookahead
+        stacked = {head: np.stack(v, axis=1).reshape(*shape, *v[0].shape[1:]) for head, v in found.items()}
+        danger = self.danger(self.task, stacked).reshape(self.draws, b, count).mean(0)
         return np.where(np.isfinite(danger), danger, np.inf)
 
     def vary(self, action: np.ndarray, keys: np.ndarray) -> np.ndarray:

@@ -110,7 +110,7 @@ def record_filter(
             if arrays["has_doubt"][m]:
                 signal = answers[f"uncertainty/{model.card.uncertainty[0]}"].mean(-1)
                 arrays["doubt"][m] = signal.reshape(draws, *true.shape).mean(0)
-        sizes = loop_starts, loop_steps, fallbacks
+        sizes = loop_starts, loop_steps, fallbacks, draws
         arrays |= _loop(models, truth, dataset, split, policy, arrays, target, steps, *sizes, seed)
     arrays["success_rule"] = np.array(BAR.get(task.success.kind, "as the card says, at any step"))
     meta = {"task": task.id, "dataset": dataset.digest, "split": split, "seed": seed, "noise": NOISE, "steps": steps}
@@ -174,6 +174,7 @@ def _loop(
     starts: int,
     steps: int,
     fallbacks: int,
+    draws: int,
     seed: int,
 ) -> dict[str, Any]:
     """The policy with and without every model as its filter."""
@@ -201,7 +202,7 @@ def _loop(
         if not offline["has_score"][m]:
             continue
         limit = float(arrays["threshold"][m])
-        screen = Screen(model, task, policy, danger, lookahead, limit, fallbacks, NOISE, seed)
+        screen = Screen(model, task, policy, danger, lookahead, limit, fallbacks, NOISE, seed, draws)
         arms = run_arms(screen, truth.simulator, cut.truth[:, 0], states, steps)
         for a, (driven, interventions) in enumerate(arms):
             arrays["loop_return"][m, a] = driven.reward.sum(1)
