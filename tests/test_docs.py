@@ -20,10 +20,22 @@ def test_example_runs(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+    "page", ["README.md", "CONTRIBUTING.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
 )
 def test_every_linked_file_exists(page: str) -> None:
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         if "://" not in target:
             assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+
+
+def test_every_measure_is_explained_with_its_formula_source_and_figure() -> None:
+    from wmbench import registry
+
+    parts = re.split(r"^### ", (ROOT / "docs" / "measures.md").read_text(), flags=re.MULTILINE)[1:]
+    sections = {part.split("\n")[0]: part for part in parts}
+    assert sorted(sections) == registry.measures.names()
+    for name, text in sections.items():
+        assert "\n    " in text, f"{name}: no formula"
+        assert "\nSource: " in text, name
+        assert f"(images/measures/{name}.png)" in text, name
