@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 
 from wmbench.cards import TaskCard
 from wmbench.measures import Result
-from wmbench.report import plots, plots_trust
+from wmbench.report import plots, plots_curves, plots_trust
 from wmbench.report.style import COLOURS, INK, MUTED, STYLE
 from wmbench.report.view import TaskView
 
-LINES = 24
+LINES = 30
 """Values with intervals on one figure, at most."""
 
 OWN: dict[str, Callable[[TaskView], Figure | None]] = {
@@ -26,7 +26,28 @@ OWN: dict[str, Callable[[TaskView], Figure | None]] = {
     "uncertainty": plots_trust.uncertainty,
     "agreement": plots_trust.agreement,
     "latency": plots.latency,
+    "exploitation": plots_curves.exploitation,
+    "exposure": plots_curves.exposure,
+    "ranking": plots_curves.ranking,
+    "real-time": plots_curves.real_time,
+    "filter": plots_curves.filtering,
+    "images": plots_curves.images,
 }
+
+MAIN: dict[str, tuple[str, ...]] = {
+    "success": ("success", "return"),
+    "comparison": ("return-difference",),
+    "methods": ("score", "iqm", "improvement"),
+    "contact": ("making-ratio", "one-step:free", "one-step:making", "one-step:in-contact", "one-step:breaking"),
+    "constraints": ("violations", "violation:penetration", "violation:joint-limit", "violation:energy-jump"),
+    "drift-rate": ("rate", "excess"),
+    "recoverability": ("recoverability", "fooled"),
+    "executability": ("executable", "path-error-ratio", "cascade-gap"),
+    "subgoals": ("reach-rate", "oracle-reach-rate", "progress"),
+    "failures": ("precision", "recall", "exact"),
+    "sparing": ("ratio", "gain", "reached"),
+}
+"""Numbers that stand for a measure where values with intervals are drawn; of any other measure the first ones."""
 
 
 def figure_of(measure: str, results: Sequence[Result], task: TaskCard | None) -> Figure | None:
@@ -47,7 +68,7 @@ def figure_of(measure: str, results: Sequence[Result], task: TaskCard | None) ->
             drawn = OWN[measure](TaskView(task, {}, {}, tuple(own), model=models[0] if models else ""))
             if drawn is not None:
                 return drawn
-        return forest(own)
+        return forest([r for r in own if r.name in MAIN.get(measure, (r.name,))]) or forest(own)
 
 
 def forest(results: Sequence[Result]) -> Figure | None:
@@ -61,7 +82,8 @@ def forest(results: Sequence[Result]) -> Figure | None:
         if shown and sum(r.name in (*shown, name) for r in found) > LINES:
             break
         shown.append(name)
-    rows = [[r for r in found if r.name == name] for name in shown]
+    every_row = {name: [r for r in found if r.name == name] for name in shown}
+    rows = [row[:LINES] for row in every_row.values()]
     figure = Figure(figsize=(8, sum(0.55 + 0.24 * len(row) for row in rows)), layout="constrained")
     every = figure.subplots(len(rows), 1, squeeze=False, height_ratios=[1.6 + len(row) for row in rows])[:, 0]
     for axes, row in zip(every, rows, strict=True):
@@ -75,7 +97,8 @@ def forest(results: Sequence[Result]) -> Figure | None:
         axes.set_ylim(len(row) - 0.5, -0.5)
         unit = "" if row[0].unit == "1" else f" ({row[0].unit})"
         better = {"lower": ", lower is better", "higher": ", higher is better", "none": ""}[row[0].direction]
-        axes.set_title(f"{row[0].name}{unit}{better}", fontsize=9, fontweight="normal", loc="left")
+        cut = f", the first {len(row)} of {whole}" if (whole := len(every_row[row[0].name])) > len(row) else ""
+        axes.set_title(f"{row[0].name}{unit}{better}{cut}", fontsize=9, fontweight="normal", loc="left")
         values = np.array([r.value for r in row], dtype=float)
         if np.ptp(values) == 0 and all(r.ci_low is None for r in row):
             axes.margins(x=0.5)
