@@ -10,7 +10,7 @@ from wmbench.measures.failures import MEASURE
 from wmbench.statistics.clustered import proportion_interval
 
 
-def arrays(true, predicted, *, true_failed=None, failed=None, valid=None, seed=None):
+def arrays(true, predicted, *, true_failed=None, failed=None, valid=None, seed=None, true_valid=None):
     """One model; (P, E, C) each."""
     true, predicted = np.asarray(true, bool), np.asarray(predicted, bool)
     yes = np.ones(true.shape[:2], bool)
@@ -20,6 +20,7 @@ def arrays(true, predicted, *, true_failed=None, failed=None, valid=None, seed=N
         "cause": np.array(["falls", "stalls"][: true.shape[2]]),
         "true": true,
         "true_failed": yes if true_failed is None else np.asarray(true_failed, bool),
+        "true_valid": yes if true_valid is None else np.asarray(true_valid, bool),
         "predicted": predicted[None],
         "predicted_failed": (yes if failed is None else np.asarray(failed, bool))[None],
         "predicted_valid": (yes if valid is None else np.asarray(valid, bool))[None],
@@ -80,12 +81,46 @@ def test_causes_count_only_where_the_episode_failed():
     assert (imagined["precision"].value, imagined["recall"].value) == (2 / 3, 2 / 4)
 
 
-def test_invalid_imagination_predicts_nothing_and_is_counted():
+def test_invalid_imagination_is_wrong_about_every_cause():
     found = by_name(arrays(TRUE, GUESS, valid=[[0, 1, 1, 1]]))
-    assert (found["precision"].value, found["recall"].value) == (2 / 3, 2 / 4)
-    assert {r.n_invalid for r in found.values()} == {1}
+    assert (found["precision"].value, found["recall"].value) == (2 / 5, 2 / 4)  # it predicts both causes, falsely
+    assert (found["f1"].value, found["exact"].value) == (4 / 9, 1 / 4)
+    assert found["cause-precision:falls"].value == 1 / 3
+    assert found["cause-precision:stalls"].value == 1 / 2
+    assert {(r.n, r.n_invalid, r.details["invalid_imagined"]) for r in found.values()} == {(4, 1, 1)}
     nothing = by_name(arrays(TRUE, TRUE, valid=np.zeros((1, 4))))
-    assert (nothing["recall"].value, nothing["recall"].n_invalid) == (0.0, 4)
+    assert [nothing[k].value for k in ("precision", "recall", "f1", "exact")] == [0.0] * 4
+    assert nothing["recall"].n_invalid == 4
+    silent = by_name(arrays(np.zeros((1, 3, 1)), np.zeros((1, 3, 1)), valid=[[1, 0, 1]]))
+    assert silent["exact"].value == 2 / 3  # to have no cause is not to be right by breaking
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.1, 0.9))
+def test_no_number_improves_when_an_episode_becomes_invalid(seed, rate):
+    rng = np.random.default_rng(seed)
+    true, guess = rng.random((2, 5, 2)) < rate, rng.random((2, 5, 2)) < rate
+    valid = rng.random((2, 5)) < 0.7
+    failed, worse = rng.random((2, 5)) < 0.8, valid.copy()
+    worse[rng.integers(2), rng.integers(5)] = False
+    before, after = (by_name(arrays(true, guess, failed=failed, valid=v)) for v in (valid, worse))
+    for name, result in before.items():
+        if result.value is not None:
+            assert after[name].value <= result.value + 1e-12, name
+
+
+def test_invalid_true_episodes_are_left_out_and_counted():
+    known = [[0, 1, 1, 1]]
+    found = by_name(arrays(TRUE, GUESS, true_valid=known, valid=[[0, 1, 1, 1]]))
+    rest = by_name(arrays([TRUE[0][1:]], [GUESS[0][1:]]))
+    for name, result in rest.items():
+        assert (found[name].value, found[name].ci_low) == (result.value, result.ci_low)
+        assert (found[name].n, found[name].n_invalid) == (4, 1)
+        assert (found[name].details["invalid_true"], found[name].details["invalid_imagined"]) == (1, 0)
+    elsewhere = by_name(arrays(TRUE, GUESS, true_valid=[[1, 0, 1, 1]]), "elsewhere")
+    assert elsewhere["recall"].value == 0.0  # of [1 0], [0 0], [0 1] the one before, going round
+    with pytest.raises(DatasetError, match="no episode in the true simulator is valid"):
+        MEASURE(arrays(TRUE, GUESS, true_valid=np.zeros((1, 4))))
 
 
 def test_what_never_happens_has_no_share():

@@ -12,14 +12,17 @@ from wmbench.measures.result import Arrays, Measure, Result
 from wmbench.measures.sums import Sums
 from wmbench.statistics.clustered import proportion_interval
 
-ALL = "over all causes together; a cause counts in episodes that failed, and invalid imagined ones predict none"
-ONE = "of one cause; it counts in episodes that failed, and invalid imagined ones predict none"
+RULE = "it counts in episodes that failed; an invalid imagined one predicts every cause, all falsely"
+ALL = f"over all causes together; {RULE}"
+ONE = f"of one cause; {RULE}"
 
 DEFINITIONS = {
     "precision": Definition("1", "higher", f"share of predicted causes that are true ones, {ALL}"),
     "recall": Definition("1", "higher", f"share of true causes that were predicted, {ALL}"),
-    "f1": Definition("1", "higher", "2 true and predicted / (true + predicted), over all causes together"),
-    "exact": Definition("1", "higher", "share of episodes whose predicted causes are the true ones, all and no others"),
+    "f1": Definition("1", "higher", f"2 true and predicted / (true + predicted), {ALL}"),
+    "exact": Definition(
+        "1", "higher", "share of episodes whose predicted causes are the true ones, all and no others; invalid is wrong"
+    ),
     "cause-precision": Definition("1", "higher", f"share of predictions that are true, {ONE}"),
     "cause-recall": Definition("1", "higher", f"share of occurrences that were predicted, {ONE}"),
 }
@@ -32,9 +35,13 @@ def failures(arrays: Arrays) -> list[Result]:
     recorded numbers, the same in both; it is one only if the episode failed. With T the true (episode, cause) pairs
     and P the predicted ones, precision is |P and T| / |P| and recall |P and T| / |T|. Our definition.
 
+    An invalid imagined episode is wrong as can be: it misses every true cause, and counts as a false prediction of each
+    of the C causes. So no number improves when an episode becomes invalid. What an invalid true episode failed of
+    nobody knows: it is left out, for every predictor alike. Both are in ``n_invalid`` and, apart, in the details.
+
     Args:
         arrays: ``subject`` (M,), ``role`` (M,), ``cause`` (C,) str; per policy and start ``true`` (P, E, C) bool,
-            ``true_failed`` (P, E) bool, ``predicted`` (M, P, E, C) bool, ``predicted_failed`` (M, P, E) bool,
+            ``true_failed`` and ``true_valid`` (P, E) bool, ``predicted`` (M, P, E, C) bool, ``predicted_failed`` and
             ``predicted_valid`` (M, P, E) bool; ``seed`` (E,) int, which starts are the same.
 
     Returns:
@@ -43,31 +50,49 @@ def failures(arrays: Arrays) -> list[Result]:
         episode) and ``elsewhere`` (the true causes of the next start).
 
     Raises:
-        DatasetError: There are no episodes or no causes.
+        DatasetError: There are no episodes, no causes, or no valid true episode.
     """
+    known = arrays["true_valid"]  # (P, E)
     true = arrays["true"] & arrays["true_failed"][..., None]  # (P, E, C)
     if not true.size:
         raise DatasetError("failures: there are no episodes, or no causes to look for")
+    if not known.any():
+        raise DatasetError("failures: no episode in the true simulator is valid")
     causes = [str(c) for c in arrays["cause"]]
-    sums = Sums(np.tile(arrays["seed"], len(true)))  # items are (policy, start), clusters are starts
+    sums = Sums(np.tile(arrays["seed"], len(true))[known.ravel()])  # items are (policy, start), clusters are starts
+    elsewhere = np.zeros_like(true)
+    for row, theirs, valid in zip(elsewhere, true, known, strict=True):
+        row[valid] = np.roll(theirs[valid], 1, axis=0)
+    everywhere = np.ones_like(known)
+    predictors = [
+        (str(s), str(r), p & failed[..., None], valid)
+        for s, r, p, failed, valid in zip(
+            *(arrays[k] for k in ("subject", "role", "predicted", "predicted_failed", "predicted_valid")), strict=True
+        )
+    ]
+    predictors += [("always", "baseline", np.ones_like(true), everywhere)]
+    predictors += [("elsewhere", "baseline", elsewhere, everywhere)]
     results: list[Result] = []
-    for m, subject in enumerate(str(s) for s in arrays["subject"]):
-        valid = arrays["predicted_valid"][m]
-        predicted = arrays["predicted"][m] & (arrays["predicted_failed"][m] & valid)[..., None]
-        numbers = Numbers("failures", subject, DEFINITIONS, {"role": str(arrays["role"][m])})
-        results += _score(numbers, true, predicted, causes, sums, int((~valid).sum()))
-    for name, predicted in (("always", np.ones_like(true)), ("elsewhere", np.roll(true, 1, axis=1))):
-        numbers = Numbers("failures", name, DEFINITIONS, {"role": "baseline"})
-        results += _score(numbers, true, predicted, causes, sums, 0)
+    for subject, role, predicted, valid in predictors:
+        invalid = {"invalid_imagined": int((known & ~valid).sum()), "invalid_true": int((~known).sum())}
+        numbers = Numbers("failures", subject, DEFINITIONS, {"role": role, **invalid})
+        results += _score(numbers, true[known], predicted[known], valid[known], causes, sums, known.size)
     return results
 
 
 def _score(
-    numbers: Numbers, true: np.ndarray, predicted: np.ndarray, causes: list[str], sums: Sums, lost: int
+    numbers: Numbers,
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    valid: np.ndarray,
+    causes: list[str],
+    sums: Sums,
+    n: int,
 ) -> list[Result]:
-    """Everything about one predictor, from (P, E, C) bool."""
-    truth, guess = (a.reshape(-1, a.shape[-1]) for a in (true, predicted))  # (P * E, C)
-    both, n = truth & guess, len(truth)
+    """Everything about one predictor, from (N, C) bool of the N of n episodes whose truth is known, (N,) imagined."""
+    lost = n - int(valid.sum())
+    guess = predicted | ~valid[:, None]
+    both = truth & predicted & valid[:, None]
     counts = {
         c: {"true": int(truth[:, i].sum()), "predicted": int(guess[:, i].sum()), "both": int(both[:, i].sum())}
         for i, c in enumerate(causes)
@@ -77,7 +102,8 @@ def _score(
         _share(numbers, name, both.sum(1), whole.sum(1), sums, n, lost, never[name], causes=counts)
     named = truth.sum(1) + guess.sum(1)
     _share(numbers, "f1", 2 * both.sum(1), named, sums, n, lost, "no cause occurs, and none is predicted")
-    _share(numbers, "exact", (truth == guess).all(1), np.ones(n), sums, n, lost, "")
+    right = (truth == predicted).all(1) & valid
+    _share(numbers, "exact", right, np.ones(len(right)), sums, n, lost, "")
     for i, cause in enumerate(causes):
         _share(
             numbers, f"cause-precision:{cause}", both[:, i], guess[:, i], sums, n, lost, "the cause is never predicted"
@@ -118,6 +144,7 @@ MEASURE = Measure(
         "cause",
         "true",
         "true_failed",
+        "true_valid",
         "predicted",
         "predicted_failed",
         "predicted_valid",
