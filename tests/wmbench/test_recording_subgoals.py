@@ -56,7 +56,10 @@ def test_the_oracle_reaches_what_it_proposes(recording):
         assert found[subject, "progress"].value == 1.0
     assert found["broken", "reach-rate"].value == found["broken", "oracle-reach-rate"].value == 0.0
     assert found["broken", "reach-rate"].n_invalid == 12
-    assert found["stay", "progress"].value < 1.0
+    assert found["broken", "progress"].value < found["stay", "progress"].value <= 0.0
+    assert found["stay", "reach-rate"].value == 0.0
+    assert found["stay", "idle-rate"].value == 1.0
+    assert max(found["elsewhere", k].value for k in ("progress", "reach-rate")) < 0.5
     assert found["ensemble", "distance"].value < found["elsewhere", "distance"].value
     assert recording.meta["without_reward"] == ["mute"]
     assert recording.arrays["role"].tolist() == ["model"] * 4 + ["oracle", "baseline", "baseline"]

@@ -89,6 +89,7 @@ def record_subgoals(
         "role": np.array(["model"] * len(models) + ["oracle", "baseline", "baseline"]),
         "subgoal": subgoal,
         "chosen": np.stack(chosen),
+        "start": first,
         "truth": true.observation,
         "reward": true.reward,
         "valid": true.valid,

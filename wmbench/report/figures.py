@@ -43,7 +43,7 @@ MAIN: dict[str, tuple[str, ...]] = {
     "drift-rate": ("rate", "excess"),
     "recoverability": ("recoverability", "fooled"),
     "executability": ("executable", "path-error-ratio", "cascade-gap"),
-    "subgoals": ("reach-rate", "oracle-reach-rate", "progress"),
+    "subgoals": ("progress", "reach-rate", "oracle-reach-rate"),
     "failures": ("precision", "recall", "exact"),
     "sparing": ("ratio", "gain", "reached"),
 }
