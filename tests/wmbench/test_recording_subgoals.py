@@ -1,7 +1,11 @@
 """Recording of subgoals: the oracle reaches all of its own, and a recording gives the same numbers again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import wmbench
 from wmbench import checkpoints
@@ -86,9 +90,28 @@ def test_an_imagined_end_comes_before_the_last_step():
     assert _imagined_end(found).tolist() == [[3, 3, 3]]
     found["terminated"] = np.array([[[0, 1, 0, 1], [0, 0, 0, 0], [0.4, 0.4, 0.4, 0.5]]], dtype=np.float64)
     assert _imagined_end(found).tolist() == [[1, 3, 3]]
-    assert _imagined_best(found).tolist() == [1]  # rewards after an end do not count
+    assert _imagined_best(HOPPER, found).tolist() == [1]  # rewards after an end do not count
     found["reward"][0, 1, 2] = np.nan
-    assert _imagined_best(found).tolist() == [2]
+    assert _imagined_best(HOPPER, found).tolist() == [2]
+    found["observation"][0, 2, 0] = np.inf
+    assert _imagined_best(HOPPER, found).tolist() == [0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.booleans())
+def test_imagined_returns_are_those_of_the_other_measures(seed, bounded):
+    from wmbench.recording.judging import imagined_returns
+    from wmbench.recording.subgoals import _imagined_best
+
+    rng = np.random.default_rng(seed)
+    card = replace(HOPPER, reward_range=(-0.5, 0.5)) if bounded else HOPPER
+    found = {"observation": rng.normal(size=(3, 6, 5, 2)), "reward": rng.normal(size=(3, 6, 5))}
+    found["terminated"] = rng.uniform(0, 0.7, (3, 6, 5))
+    for values in found.values():
+        values[rng.random(values.shape) < 0.03] = np.nan
+    total = imagined_returns(card, found)[..., -1]
+    for row, best in zip(total, _imagined_best(card, found), strict=True):
+        assert np.isnan(row).all() or row[best] == np.nanmax(row)
 
 
 def test_a_recording_gives_the_same_numbers_again(recording, tmp_path):

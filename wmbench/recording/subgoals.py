@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from wmbench.cards import TaskCard
 from wmbench.episodes import Dataset
 from wmbench.errors import DatasetError
 from wmbench.protocols import WorldModel
 from wmbench.recording.branching import Branches, branch_model, branch_true, elsewhere
 from wmbench.recording.candidates import cut_states, perturbed, uniform_actions
+from wmbench.recording.judging import going_on, imagined_returns
 from wmbench.recording.recorder import Recorder, Subjects
 from wmbench.recording.store import Recording
 from wmbench.recording.subjects import check_models, describe
@@ -74,7 +76,7 @@ def record_subgoals(
     goals, chosen = [], []
     for model in models.values():
         found = branch_model(model, first, cut.state, action[:, :, :steps], seed)
-        best = _imagined_best(found) if "reward" in found else np.zeros(starts, dtype=np.int64)
+        best = _imagined_best(task, found) if "reward" in found else np.zeros(starts, dtype=np.int64)
         goals.append(found["observation"][rows, best, _imagined_end(found)[rows, best]])
         chosen.append(best)
     best = np.where(true.valid, true.reward, 0.0)[:, :, :steps].sum(2).argmax(1)
@@ -104,24 +106,15 @@ def record_subgoals(
     return Recording("subgoals", arrays, meta)
 
 
-def _imagined_best(found: Mapping[str, np.ndarray]) -> np.ndarray:
+def _imagined_best(task: TaskCard, found: Mapping[str, np.ndarray]) -> np.ndarray:
     """(N,) int, the branch with the largest imagined return; one that is not finite counts as the least."""
-    reward = found["reward"]  # (N, B, K)
-    alive = np.ones_like(reward)
-    if "terminated" in found:
-        alive[:, :, 1:] = np.cumprod(1.0 - found["terminated"], axis=2)[:, :, :-1]
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = (alive * reward).sum(2)
-    usable = np.isfinite(total) & np.isfinite(found["observation"]).all((2, 3))
-    return np.where(usable, np.nan_to_num(total), -np.inf).argmax(1)
+    total = imagined_returns(task, found)[..., -1]
+    return np.where(np.isnan(total), -np.inf, total).argmax(1)
 
 
 def _imagined_end(found: Mapping[str, np.ndarray]) -> np.ndarray:
     """(N, B) int, index of the step at which a branch ends: the first with an end more likely than not, or the last."""
-    if "terminated" not in found:
-        return np.full(found["observation"].shape[:2], found["observation"].shape[2] - 1)
-    ends = found["terminated"] >= 0.5
-    return np.where(ends.any(2), ends.argmax(2), ends.shape[2] - 1)
+    return going_on(found).sum(2) - 1
 
 
 def _ends(true: Branches, steps: int) -> np.ndarray:
