@@ -81,6 +81,7 @@ def value(measure, number, model):
         ("ranking", "spearman", 1.0),
         ("ranking", "regret-1", 0.0),
         ("recoverability", "recoverability", 1.0),
+        ("executability", "skill", 1.0),
         ("executability", "path-error-ratio", 1.0),
     ],
 )
@@ -120,6 +121,8 @@ def test_copying_and_the_mean_change_have_no_skill():
         assert value("heads", "reward-r2", model) == pytest.approx(0.0, abs=1e-9)
         assert value("drift", "auc", model) > 0.8
         assert value("executability", "path-error-ratio", model) > 5
+        assert value("executability", "skill", model) < 0.1
+    assert value("executability", "skill", "copy") == 0.0
 
 
 def test_the_marginal_is_calibrated_at_the_price_of_sharpness():

@@ -13,10 +13,11 @@ STD = np.array([2.0, 0.5])
 HALF = np.array([1.0, 4.0])
 
 
-def arrays(models=(0.0,), *, gaps=None, true=0.1, true_gap=0.0, seed=0):
+def arrays(models=(0.0,), *, gaps=None, true=0.1, true_gap=0.0, still=0.6, seed=0):
     """Replays that are ``models`` standard deviations away from random paths, and as far as ``true`` from true ones.
 
-    ``gaps`` and ``true_gap`` are the distances between said and shown actions, in half widths.
+    Standing still is ``still`` away. ``gaps`` and ``true_gap`` are the distances between said and shown actions, in
+    half widths.
     """
     rng = np.random.default_rng(seed)
     m = len(models)
@@ -32,6 +33,9 @@ def arrays(models=(0.0,), *, gaps=None, true=0.1, true_gap=0.0, seed=0):
         "dimension": np.array(["x", "y"]),
         "kind": np.array(["linear", "linear"]),
         "unit": np.array(["m", "m"]),
+        "observation": truth[0, :, 0] + STD,
+        "still_replay": np.repeat(truth[0, :, :1] + STD, K, axis=1) + still * STD,
+        "still_replay_valid": yes[0].copy(),
         "imagined": imagined,
         "replay": imagined + far,
         "truth": truth,
@@ -83,6 +87,28 @@ def test_known_answers():
     assert found["m2", "path-error"].details["median_by_step"] == pytest.approx(list(ramp))
     assert found["m2", "executable"].details["other_tolerances"] == {"0.1": 0.0, "0.25": 0.0, "1": 1.0}
     assert found["m3", "executable"].details["n_episodes"] == 10
+
+
+def test_skill_is_one_for_the_truth_and_none_for_standing_still():
+    half = np.where(np.arange(N) % 2, 0.35, 0.1)[:, None]
+    found = by_name(arrays([0.0, 0.1, 0.35, half, 0.6, 5.0], true=0.1, still=0.6))
+    for subject, value in zip(range(6), (1.0, 1.0, 0.5, 0.75, 0.0, 1 - 1.9 / 0.5), strict=True):
+        result = found[f"m{subject}", "skill"]
+        assert result.value == pytest.approx(value, abs=1e-9)
+        assert result.ci_low - 1e-9 <= result.value <= result.ci_high + 1e-9 <= 1 + 2e-9
+    assert found["m0", "path-error-ratio"].value < 0.01  # easier than the truth, which is worth nothing in skill
+    assert MEASURE(arrays())[0].name == "skill"
+
+    data = arrays(true=0.3)
+    data |= {"imagined": data["truth"], "replay": data["truth_replay"]}
+    result = by_name(data)["m0", "skill"]
+    assert result.value == result.ci_low == result.ci_high == 1.0
+    data |= {"imagined": np.repeat(data["observation"][None, :, None], K, axis=2), "replay": data["still_replay"][None]}
+    data["still_replay_valid"][: N // 2, 2:] = data["replay_valid"][:, : N // 2, 2:] = False
+    result = by_name(data)["m0", "skill"]
+    assert result.value == result.ci_low == result.ci_high == 0.0
+    easy = by_name(arrays([0.1], true=0.3, still=0.3 - 1e-6))["m0", "skill"]
+    assert easy.value is None and "no floor" in easy.reason
 
 
 def test_the_truth_itself_has_a_ratio_of_exactly_one():
@@ -173,7 +199,7 @@ def test_units_order_and_duplicates_do_not_matter(seed, scale, shift):
     data = arrays([far], gaps=[0.3], seed=seed)
     before = by_name(data)
     units = dict(data)
-    for name in ("imagined", "replay", "truth", "truth_replay"):
+    for name in ("observation", "still_replay", "imagined", "replay", "truth", "truth_replay"):
         units[name] = data[name] * scale + shift
     for name in ("observation_std", "observation_low", "observation_high"):
         units[name] = data[name] * scale
@@ -181,8 +207,9 @@ def test_units_order_and_duplicates_do_not_matter(seed, scale, shift):
         units[name] = data[name] * scale
     order = rng.permutation(N)
     per_path = [k for k, v in data.items() if v.shape[:2] == (1, N)]
-    shuffled = {**data, "episode": data["episode"][order], **{k: data[k][:, order] for k in per_path}}
-    twice = {**data, "episode": np.tile(data["episode"], 2)}
+    per_start = ("episode", "observation", "still_replay", "still_replay_valid")
+    shuffled = {**data, **{k: data[k][order] for k in per_start}, **{k: data[k][:, order] for k in per_path}}
+    twice = {**data, **{k: np.concatenate([data[k]] * 2) for k in per_start}}
     twice |= {k: np.concatenate([data[k]] * 2, axis=1) for k in per_path}
     for changed in (units, shuffled, twice):
         found = by_name(changed)

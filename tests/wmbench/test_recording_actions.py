@@ -202,6 +202,9 @@ def test_trivial_optima_of_executability(name, request, tmp_path):
         assert found[subject, "path-error-ratio"].value == 1.0
         assert found[subject, "cascade-gap"].value == found[subject, "cascade-gap-true"].value < 0.5
         assert found[subject, "executable"].value == found[subject, "executable-true"].value
+        assert found[subject, "skill"].value == 1.0
+    assert [found[s, "skill"].value for s in ("still", "copy-last")] == [0.0, 0.0]
+    assert found["nan", "skill"].value < -1
     assert found["oracle", "path-error-true"].value < 0.2 and found["oracle", "executable-true"].value > 0.8
     # A path of other actions than those that were said can be executed all the same; the gap shows it.
     assert found["mirror", "cascade-gap"].value > 2 * found["mirror", "cascade-gap-true"].value

@@ -24,6 +24,12 @@ CEILING = "of the true path under the actions that were said, the ceiling"
 GAP = "root mean square over steps and dimensions, in half widths of the action box"
 MET = "that meet the task's success rule within the path"
 DEFINITIONS = {
+    "skill": Definition(
+        "1",
+        "higher",
+        "1 - sum over paths of max(path-error - that of the true path, 0) over the same sum for a path that stands "
+        f"still at its start; {REPLAY}",
+    ),
     "executable": Definition("1", "higher", f"share of paths whose {REPLAY}, stays within {TOLERANCE:g} at every step"),
     "executable-true": Definition("1", "none", f"executable {CEILING}"),
     "path-error": Definition("1", "lower", f"mean over steps of min(NRMSE, {SATURATION:g}); {REPLAY}"),
@@ -58,17 +64,19 @@ def executability(arrays: Arrays) -> list[Result]:
     those that a policy or planner chose. A frozen inverse model reads actions off consecutive observations of the path,
     and the true simulator replays them from the same state. The error of a step is NRMSE between the replay and the
     path. The same is done with the true path under the said actions, which gives the ceiling: a perfect model has a
-    ratio of exactly 1. The gap between said and shown actions tells whether the stages of a cascade agree. That a path
-    can be executed does not make it the one that the said actions lead to: drift measures that. Steps after the true
-    path's end are not scored. A replay that ends before, and a path that is not finite, count as worst from there on.
-    Intervals resample episodes.
+    skill and a ratio of exactly 1. The floor is a path on which nothing moves, read and replayed alike: its skill is 0.
+    A path that is easier to follow than the true one gains nothing by that. The gap between said and shown actions
+    tells whether the stages of a cascade agree. That a path can be executed does not make it the one that the said
+    actions lead to: drift measures that. Steps after the true path's end are not scored. A replay that ends before, and
+    a path that is not finite, count as worst from there on. Intervals resample episodes.
 
     Args:
         arrays: ``subject`` (M,), ``role`` (M,), ``dimension``, ``kind``, ``unit`` (O,), ``imagined``, ``replay``,
             ``truth``, ``truth_replay`` (M, N, K, O), ``said``, ``recovered``, ``truth_recovered`` (M, N, K, A),
             ``valid``, ``replay_valid``, ``truth_replay_valid``, ``replay_success``, ``truth_success`` (M, N, K) bool,
-            ``action_low``, ``action_high`` (A,), ``success_kind``, ``success_when`` (), ``episode`` (N,),
-            ``observation_std``, ``observation_low``, ``observation_high`` (O,).
+            ``observation`` (N, O), the starts, ``still_replay`` (N, K, O) and ``still_replay_valid`` (N, K) bool, the
+            replay of standing still there, ``action_low``, ``action_high`` (A,), ``success_kind``, ``success_when``
+            (), ``episode`` (N,), ``observation_std``, ``observation_low``, ``observation_high`` (O,).
 
     Returns:
         For each subject the numbers of :data:`DEFINITIONS`.
@@ -90,7 +98,11 @@ def executability(arrays: Arrays) -> list[Result]:
 
         imagined = _paths(arrays, m, geometry, keep, ("imagined", "replay", "replay_valid", "recovered"))
         true = _paths(arrays, m, geometry, keep, ("truth", "truth_replay", "truth_replay_valid", "truth_recovered"))
-        _score(numbers, imagined, true, valid, arrays["episode"])
+        still = _error(
+            arrays["observation"][:, None], arrays["still_replay"], geometry, keep, arrays["observation_std"]
+        )
+        still = np.where(arrays["still_replay_valid"], still, CAP)
+        _score(numbers, imagined, true, still, valid, arrays["episode"])
         _success(numbers, arrays, m, valid, int(imagined.lost.sum()))
         results += numbers.results
     return results
@@ -99,14 +111,18 @@ def executability(arrays: Arrays) -> list[Result]:
 def _paths(arrays: Arrays, m: int, geometry: Geometry, keep: np.ndarray, names: tuple[str, str, str, str]) -> Paths:
     """Errors of one subject's replays; the names are those of path, replay, replay's validity, and actions shown."""
     path, replay, going, shown = (arrays[name][m] for name in names)
-    scale = geometry.scale(arrays["observation_std"])[keep]
-    each = normalised(geometry.difference(replay, path)[..., keep], scale)  # (N, K, D)
     finite = np.isfinite(path).all(-1)
     return Paths(
-        np.where(finite & going, np.sqrt((each**2).mean(-1)), CAP),
+        np.where(finite & going, _error(path, replay, geometry, keep, arrays["observation_std"]), CAP),
         _gap(arrays["said"][m], shown, arrays["action_low"], arrays["action_high"]),
         (~finite & arrays["valid"][m]).any(1),
     )
+
+
+def _error(path: np.ndarray, replay: np.ndarray, geometry: Geometry, keep: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """NRMSE between replays and paths, (N, K)."""
+    each = normalised(geometry.difference(replay, path)[..., keep], geometry.scale(std)[keep])  # (N, K, D)
+    return np.sqrt((each**2).mean(-1))
 
 
 def _gap(said: np.ndarray, shown: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -116,7 +132,9 @@ def _gap(said: np.ndarray, shown: np.ndarray, low: np.ndarray, high: np.ndarray)
     return ((apart / ((high.astype(np.float64) - low) / 2)) ** 2).mean(-1)
 
 
-def _score(numbers: Numbers, imagined: Paths, true: Paths, valid: np.ndarray, episode: np.ndarray) -> None:
+def _score(
+    numbers: Numbers, imagined: Paths, true: Paths, still: np.ndarray, valid: np.ndarray, episode: np.ndarray
+) -> None:
     """Shares, errors and gaps of the imagined paths, and of the true ones."""
     used = valid.any(1)
     _, cluster = np.unique(episode[used], return_inverse=True)
@@ -128,6 +146,22 @@ def _score(numbers: Numbers, imagined: Paths, true: Paths, valid: np.ndarray, ep
         return np.bincount(cluster, values, minlength=clusters)
 
     ones, steps = np.ones((1, clusters)), summed(valid.sum(1))
+    each, ceiling, floor = (  # (N,) each
+        np.where(valid, np.minimum(error[used], SATURATION), 0.0).sum(1)
+        for error in (imagined.error, true.error, still)
+    )
+    excess, most = (summed(np.maximum(error - ceiling, 0.0)) for error in (each, floor))
+    lost = int(imagined.lost[used].sum())
+    if most.sum() > 0:
+
+        def skill(w: np.ndarray) -> np.ndarray:
+            least = most.sum() / 1000 * w.sum(1) / clusters  # a resample without error must not divide by zero
+            return 1.0 - (w @ excess) / np.maximum(w @ most, least)
+
+        ends = bootstrap(skill, clusters, bounds=(-np.inf, 1.0))
+        numbers.add("skill", float(skill(ones)[0]), ends, n, lost, n_episodes=clusters)
+    else:
+        numbers.none(["skill"], "standing still is followed as well as the true paths: there is no floor", n)
     errors: list[np.ndarray] = []
     for suffix, paths in (("", imagined), ("-true", true)):
         lost = int(paths.lost[used].sum())
@@ -137,7 +171,7 @@ def _score(numbers: Numbers, imagined: Paths, true: Paths, valid: np.ndarray, ep
         others = {f"{t:g}": float(_inside(error, valid, t).mean()) for t in (0.1, 0.25, 1.0)}
         interval = proportion_interval(summed(inside), summed(np.ones(n)))
         numbers.add(f"executable{suffix}", float(inside.mean()), interval, n, lost, **details, other_tolerances=others)
-        errors.append(summed(np.where(valid, np.minimum(error, SATURATION), 0.0).sum(1)))
+        errors.append(summed(ceiling if suffix else each))
         median = [np.median(error[valid[:, k], k]) if valid[:, k].any() else np.nan for k in range(valid.shape[1])]
 
         def mean(w: np.ndarray, e: np.ndarray = errors[-1]) -> np.ndarray:
@@ -193,13 +227,16 @@ MEASURE = Measure(
     question="Do the actions that an imagined path shows lead along it in the true simulator?",
     unit="1",
     direction="higher",
-    range=(0.0, 1.0),
+    range=(None, 1.0),
     needs=(
         "subject",
         "role",
         "dimension",
         "kind",
         "unit",
+        "observation",
+        "still_replay",
+        "still_replay_valid",
         "imagined",
         "replay",
         "truth",

@@ -62,7 +62,8 @@ def record_executability(
     follows if the policy acts on the imagined observations. Anything else that says both what will happen and by which
     actions is given as a planner: a cascade whose stages disagree shows in how far the actions it says are from those
     that its observations show. Beside each path stands its ceiling: what the true simulator does under the actions that
-    were said, and the replay of the actions that the inverse model reads off that.
+    were said, and the replay of the actions that the inverse model reads off that. The floor of all is the replay of
+    the actions read off a path that stands still at its start.
 
     Args:
         models: Name to model, all of the dataset's task.
@@ -100,6 +101,8 @@ def record_executability(
     simulator: Any = gym.make(dataset.task.id).unwrapped
     try:
         outcome = _replays(plans, cut, simulator, judge)
+        shown = _read(judge, first, np.repeat(first[:, None], steps, axis=1))
+        still = _branch(cut, shown, np.ones(shown.shape[:2], dtype=bool), simulator)
     finally:
         simulator.close()
     arrays = {
@@ -112,6 +115,8 @@ def record_executability(
         "action_high": dataset.task.action_bounds()[1],
         "success_kind": np.array(dataset.task.success.kind),
         "success_when": np.array(dataset.task.success.when),
+        "still_replay": still.observation[:, 0],
+        "still_replay_valid": still.valid[:, 0],
         **outcome,
         **describe(dataset),
     }

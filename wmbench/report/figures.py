@@ -42,7 +42,7 @@ MAIN: dict[str, tuple[str, ...]] = {
     "constraints": ("violations", "violation:penetration", "violation:joint-limit", "violation:energy-jump"),
     "drift-rate": ("rate", "excess"),
     "recoverability": ("recoverability", "fooled"),
-    "executability": ("executable", "path-error-ratio", "cascade-gap"),
+    "executability": ("skill", "executable", "cascade-gap"),
     "subgoals": ("progress", "reach-rate", "oracle-reach-rate"),
     "failures": ("precision", "recall", "exact"),
     "sparing": ("ratio", "gain", "reached"),
