@@ -113,6 +113,15 @@ def test_danger_known_answers():
     assert danger(endless, heads([[[1.0, 2.0]]])).tolist() == [[-3.0]]
 
 
+def test_an_end_on_success_is_no_danger():
+    ends = [[[0.1, 0.2, 0.0], [0.1, 0.2, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]]
+    answers = heads(np.zeros((1, 4, 3)), ends)
+    answers["success"] = np.array([[[1.0, 0.5, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [-1.0, 1.0, 1.0]]])
+    assert danger(CARD, answers)[0] == pytest.approx([0.2 * 0.5, 1 - 0.9 * 0.8, 0.0, 1.0], rel=1e-12)
+    answers["success"][0, :, 1] = np.nan  # the last one has ended before
+    assert np.isnan(danger(CARD, answers)[0]).tolist() == [True, True, True, False]
+
+
 def test_the_true_judge_equals_its_model(hopper):
     first, state = starts(hopper)
     action = uniform_actions(hopper.task, (3, 4, 12), 0)
@@ -369,6 +378,23 @@ def test_filtering_where_nothing_terminates(cartpole):
     quiet = record_filter(models, cartpole, **sizes)
     assert quiet.arrays["loop_return"].shape == (2, 4, 0)
     assert quiet.meta["source"] == "recorded"
+
+
+def test_the_threshold_is_set_on_episodes_that_are_not_scored(cartpole, tmp_path):
+    sizes = {"starts": 4, "candidates": 4, "steps": 3, "loop_starts": 3, "loop_steps": 2, "fallbacks": 2, "draws": 1}
+    options, models = {"policy": make_policy("random", cartpole.task), **sizes}, {"m": Toy(CARTPOLE, lambda a: a[:, 0])}
+    none = wmbench.collect(CARTPOLE, tmp_path / "none", episodes=6, split=(0.5, 0.0, 0.5))
+    one = wmbench.collect(CARTPOLE, tmp_path / "one", episodes=4, split=(0.5, 0.25, 0.25))
+    for data, split, where in ((one, "test", "val"), (none, "test", "test")):
+        arrays = record_filter(models, data, split=split, **options).arrays
+        held, loop = (set(arrays[k].tolist()) for k in ("threshold_episode", "loop_episode"))
+        assert held and loop and not held & loop
+        assert str(arrays["threshold_split"]) == where
+        assert held <= set(data.episodes(where).tolist())
+        assert loop <= set(data.episodes(split).tolist())
+    with pytest.raises(DatasetError, match="threshold needs episodes of its own"):
+        record_filter(models, one, split="val", **options)
+    assert record_filter(models, one, split="val", **{**options, "loop_starts": 0}).arrays["loop_episode"].size == 0
 
 
 def test_the_same_from_files_and_what_is_refused(hopper, cartpole, tmp_path, monkeypatch):

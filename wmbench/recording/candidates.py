@@ -17,13 +17,15 @@ from wmbench.recording.recorder import Subjects
 from wmbench.trees import gather, scatter
 
 
-def cut_states(dataset: Dataset, split: str, starts: int, steps: int, seed: int) -> Windows:
-    """Windows that surely have the simulator's state.
+def cut_states(
+    dataset: Dataset, split: str, starts: int, steps: int, seed: int, episodes: np.ndarray | None = None
+) -> Windows:
+    """Windows that surely have the simulator's state, of a split or of some of its episodes.
 
     Raises:
         DatasetError: An empty split, or a dataset without simulator states.
     """
-    cut = cut_windows(dataset, split, starts, steps, seed)
+    cut = cut_windows(dataset, split, starts, steps, seed, episodes)
     if cut.state is None:
         raise DatasetError(f"{dataset.folder}: branching needs simulator states, which this dataset does not hold")
     return cut

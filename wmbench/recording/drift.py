@@ -47,7 +47,9 @@ class Windows:
     step: np.ndarray
 
 
-def cut_windows(dataset: Dataset, split: str, windows: int, horizon: int, seed: int) -> Windows:
+def cut_windows(
+    dataset: Dataset, split: str, windows: int, horizon: int, seed: int, episodes: np.ndarray | None = None
+) -> Windows:
     """Draw windows, spread evenly over the split's episodes.
 
     Starts are uniform among those that leave a whole horizon; a shorter episode is taken from its beginning.
@@ -58,11 +60,12 @@ def cut_windows(dataset: Dataset, split: str, windows: int, horizon: int, seed: 
         windows: W.
         horizon: H.
         seed: The same seed gives the same windows.
+        episodes: Only from these; None for all of the split.
 
     Raises:
         DatasetError: The split is empty.
     """
-    episodes = dataset.episodes(split)
+    episodes = dataset.episodes(split) if episodes is None else episodes
     if not len(episodes):
         raise DatasetError(f"{dataset.folder}: the split {split!r} is empty; collect more episodes")
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(horizon,)))
