@@ -62,7 +62,7 @@ def test_a_policy_that_does_not_look_loses_nothing():
         assert found[name].ci_high is None
     assert found["auc-success"].value == pytest.approx(0.7)
     assert found["auc-return"].value == pytest.approx(1.0, rel=1e-12)
-    assert found["cost-return:4"].value == found["cost-success:4"].value == 0.0
+    assert found["change-return:4"].value == found["change-success:4"].value == 0.0
 
 
 def test_everything_lost_at_the_first_step():
@@ -70,7 +70,7 @@ def test_everything_lost_at_the_first_step():
     assert found["d50-success"].value == found["d50-return"].value == 0.5  # linear between 0 and 1
     assert found["d50-success"].details["between"] == [0, 1]
     assert found["auc-success"].value == found["auc-return"].value == pytest.approx(1 / 16)
-    assert found["cost-success:1"].value == -1.0
+    assert found["change-success:1"].value == -1.0
 
 
 def test_exactly_half_is_half_lost():
@@ -97,10 +97,10 @@ def test_levels_have_their_intervals():
         assert (result.ci_low, result.ci_high) == wilson(int(solved[c].sum()), 20)
         assert found[f"return:{name}"].value == pytest.approx(returns[c].mean(), rel=1e-12)
         if c:
-            cost = found[f"cost-success:{name}"]
-            assert (cost.ci_low, cost.ci_high) == paired_difference(solved[c], solved[0])
-            assert found[f"cost-return:{name}"].value == pytest.approx((returns[c] - returns[0]).mean(), rel=1e-12)
-            assert found[f"cost-return:{name}"].ci_low < found[f"cost-return:{name}"].value
+            change = found[f"change-success:{name}"]
+            assert (change.ci_low, change.ci_high) == paired_difference(solved[c], solved[0])
+            assert found[f"change-return:{name}"].value == pytest.approx((returns[c] - returns[0]).mean(), rel=1e-12)
+            assert found[f"change-return:{name}"].ci_low < found[f"change-return:{name}"].value
     assert found["d50-return"].ci_low <= found["d50-return"].value <= (found["d50-return"].ci_high or np.inf)
 
 
@@ -108,8 +108,8 @@ def test_pairing_takes_the_starts_out():
     starts = 100 * np.random.default_rng(1).normal(size=12)
     returns = np.array([starts + 50, starts + 40, starts])
     found = by_name(arrays(np.ones((3, 12), bool), returns, ("0", "1", "random")))
-    cost = found["cost-return:1"]
-    assert (cost.ci_low, cost.ci_high) == pytest.approx((-10.0, -10.0))
+    change = found["change-return:1"]
+    assert (change.ci_low, change.ci_high) == pytest.approx((-10.0, -10.0))
     assert found["return:1"].ci_high - found["return:1"].ci_low > 50
 
 
@@ -119,15 +119,18 @@ def test_a_replayed_trace():
     found = by_name(arrays(solved, returns, ("0", "trace", "random"), [0.01, 0.051, 0.15, 0.0]))
     assert found["latency-adjusted-success"].value == 0.0
     assert found["latency-adjusted-return"].value == 5.0
-    assert found["latency-cost-success"].value == -1.0
-    assert found["latency-cost-return"].value == -3.0
+    for result in found.values():  # more is better, so what is lost has a minus sign, and is called no cost
+        assert "cost" not in result.name
+    assert found["latency-change-success"].value == -1.0
+    assert found["latency-change-return"].value == -3.0
     assert found["latency-adjusted-return"].details["decisions"] == 4
     assert found["latency-adjusted-return"].details["mean_delay"] == (1 + 2 + 3 + 0) / 4
     assert (
-        by_name(arrays(solved, returns, ("0", "trace", "random")))["latency-cost-return"].details["mean_delay"] is None
+        by_name(arrays(solved, returns, ("0", "trace", "random")))["latency-change-return"].details["mean_delay"]
+        is None
     )
     alone = by_name(curve([1.0] * 5))
-    for name in ("latency-adjusted-success", "latency-cost-return"):
+    for name in ("latency-adjusted-success", "latency-change-return"):
         assert (alone[name].value, alone[name].reason) == (None, "no latency trace was replayed")
 
 
@@ -140,11 +143,11 @@ def test_invalid_episodes_fail_and_are_worst():
     found = by_name(data)
     assert (found["success:1"].value, found["success:1"].n_invalid) == (0.75, 1)
     assert found["return:1"].value == pytest.approx((3 * 3 + 1) / 4)  # the lowest that any condition shows
-    assert (found["d50-return"].n_invalid, found["cost-return:1"].n_invalid, found["return:0"].n_invalid) == (1, 1, 0)
+    assert (found["d50-return"].n_invalid, found["change-return:1"].n_invalid, found["return:0"].n_invalid) == (1, 1, 0)
     data["reward_low"], data["length"] = np.array(-2.0), np.full((1, 3, 4), 7)
     assert by_name(data)["return:1"].value == pytest.approx((3 * 3 + 100 - 3 * 2) / 4)
     nothing = by_name(arrays(solved, returns, ("0", "1", "random"), valid=np.zeros((3, 4), bool)))
-    for name in ("return:0", "cost-return:1", "d50-return", "auc-return"):
+    for name in ("return:0", "change-return:1", "d50-return", "auc-return"):
         assert "no valid episode" in nothing[name].reason
     assert nothing["d50-success"].reason == "the task is never solved without delay"
 
@@ -191,7 +194,7 @@ def test_units_and_offsets_of_reward_do_not_matter(seed, scale, offset):
         assert scaled[name].value == pytest.approx(plain[name].value, rel=1e-6)
         assert scaled[name].ci_low == pytest.approx(plain[name].ci_low, rel=1e-6)
     doubled = by_name(arrays(np.tile(solved, 2), np.tile(returns, 2)))
-    for name in ("d50-return", "auc-return", "success:2", "cost-return:4"):
+    for name in ("d50-return", "auc-return", "success:2", "change-return:4"):
         assert doubled[name].value == pytest.approx(plain[name].value, rel=1e-9)
 
 

@@ -33,16 +33,16 @@ DEFINITIONS = {
     "latency-adjusted-return": Definition(
         "reward", "higher", f"mean return under the replayed latency trace, bootstrap over starts; {INVALID}"
     ),
-    "latency-cost-success": Definition(
+    "latency-change-success": Definition(
         "1", "higher", "success under the replayed trace minus that without delay, same starts, Bonett and Price 2012"
     ),
-    "latency-cost-return": Definition(
+    "latency-change-return": Definition(
         "reward", "higher", "return under the replayed trace minus that without delay, paired bootstrap over starts"
     ),
     "success": Definition("1", "higher", f"success rate at a delay of so many steps, Wilson interval; {INVALID}"),
     "return": Definition("reward", "higher", f"mean return at a delay of so many steps; {INVALID}"),
-    "cost-success": Definition("1", "higher", "success at the delay minus that without, Bonett and Price 2012"),
-    "cost-return": Definition("reward", "higher", "return at the delay minus that without, paired bootstrap"),
+    "change-success": Definition("1", "higher", "success at the delay minus that without, Bonett and Price 2012"),
+    "change-return": Definition("reward", "higher", "return at the delay minus that without, paired bootstrap"),
     "d50-success": Definition(
         "steps", "higher", "least delay with half the success of none, linear between delays, bootstrap over starts"
     ),
@@ -170,8 +170,8 @@ def realtime(arrays: Arrays) -> list[Result]:
             ``trace_seconds`` (T,) float64.
 
     Returns:
-        For each subject success and return under the trace and what they cost, the same by delay, the delays at which
-        half is lost, and areas under the curves.
+        For each subject success and return under the trace and what the trace changes, the same by delay, the delays
+        at which half is lost, and areas under the curves.
 
     Raises:
         DatasetError: Conditions that make no curve.
@@ -184,23 +184,23 @@ def realtime(arrays: Arrays) -> list[Result]:
         for condition in (f"{d:.0f}" for d in late.delay):
             _level(numbers, late, condition, (f"success:{condition}", f"return:{condition}"))
             if condition != "0":
-                _cost(numbers, late, condition, (f"cost-success:{condition}", f"cost-return:{condition}"))
+                _change(numbers, late, condition, (f"change-success:{condition}", f"change-return:{condition}"))
         _summary(numbers, late)
         results += numbers.results
     return results
 
 
 def _under_trace(numbers: Numbers, late: Late, seconds: np.ndarray, control_hz: float) -> None:
-    """What a measured trace leaves, and what it costs."""
+    """What a measured trace leaves, and what it changes."""
     level = ("latency-adjusted-success", "latency-adjusted-return")
-    cost = ("latency-cost-success", "latency-cost-return")
+    change = ("latency-change-success", "latency-change-return")
     if TRACE not in late.rows:
-        numbers.none(level + cost, "no latency trace was replayed", late.solved.shape[1])
+        numbers.none(level + change, "no latency trace was replayed", late.solved.shape[1])
         return
     steps = np.ceil(seconds * control_hz - ROUNDING).clip(min=0)
     details = {"decisions": len(steps), "mean_delay": float(steps.mean()) if len(steps) else None}
     _level(numbers, late, TRACE, level, **details)
-    _cost(numbers, late, TRACE, cost, **details)
+    _change(numbers, late, TRACE, change, **details)
 
 
 def _level(numbers: Numbers, late: Late, condition: str, names: tuple[str, str], **more: Any) -> None:
@@ -216,7 +216,7 @@ def _level(numbers: Numbers, late: Late, condition: str, names: tuple[str, str],
         numbers.add(reward, None, None, n, lost, reason=NO_RETURN, **more)
 
 
-def _cost(numbers: Numbers, late: Late, condition: str, names: tuple[str, str], **more: Any) -> None:
+def _change(numbers: Numbers, late: Late, condition: str, names: tuple[str, str], **more: Any) -> None:
     """What a condition changes against no delay, on the same starts."""
     success, reward = names
     c, base = late.rows[condition], late.rows["0"]
