@@ -49,6 +49,16 @@ def test_known_answers():
     assert found["true", "step-x16-throughput"].ci_low < 32 < found["true", "step-x16-throughput"].ci_high
 
 
+def test_the_largest_is_given_at_any_number_of_calls_and_says_so():
+    seconds = np.array([1e-3, 7e-3, 2e-3])
+    found = by_name(arrays(seconds, warm=[5.0]))["true", "step-max"]
+    assert (found.value, found.n, found.ci_low, found.ci_high) == (7e-3, 3, None, None)
+    assert "grows with n" in found.variant
+    longer = by_name(arrays(np.append(seconds, [1e-3, 9e-3])))["true", "step-max"]
+    assert longer.value == 9e-3
+    assert by_name(arrays([]))["true", "step-max"].reason == "no timed calls"
+
+
 def test_warm_up_is_kept_apart():
     found = by_name(arrays(np.full(300, 1e-3), warm=[5.0, 2e-3]))
     assert found["true", "step-first-call"].value == 5.0

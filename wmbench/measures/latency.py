@@ -92,7 +92,7 @@ def latency(arrays: Arrays) -> list[Result]:
             ``fact`` (F,) str with ``fact_value`` (F,) float64, sizes in bytes.
 
     Returns:
-        For each of the L: the quantiles, ``jitter`` (median absolute deviation), ``tail-jitter`` (p99 - p50),
+        For each of the L: the quantiles, ``max``, ``jitter`` (median absolute deviation), ``tail-jitter`` (p99 - p50),
         ``throughput`` (rows per second), ``first-call``, ``deadline-misses`` and ``longest-miss-streak`` (but for
         reset), ``round-drift``, and for modes ``output-error`` and ``speedup``. Names read ``step-p50`` or, for a batch
         above one, ``step-x256-p50``. Then the facts.
@@ -135,6 +135,8 @@ def _summary(timed: Timed) -> None:
             timed.add(name, None, None, "s", "lower", variant, f"n too small: {n} of {needed} calls")
         else:
             timed.add(name, float(np.quantile(seconds, q)), quantile_interval(seconds, q), "s", "lower", variant)
+    words = "largest of the n calls; it grows with n: compare it at equal n alone"
+    timed.add("max", float(seconds.max()) if n else None, None, "s", "lower", words, None if n else "no timed calls")
     if n:
         spread = float(np.median(np.abs(seconds - np.median(seconds))))
         timed.add("jitter", spread, None, "s", "lower", "median absolute deviation from the median")
