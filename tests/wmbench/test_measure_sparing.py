@@ -115,13 +115,29 @@ def test_a_run_that_never_reaches_the_target_is_penalised():
     assert result.details["curve"]["never"] == [0, 0, 0, 1, 1, 1, 1, 1, 1]  # 40 is reached, 50 is not
 
 
-def test_a_method_that_never_does_has_the_ratio_zero():
+def test_one_hopeless_task_hides_no_other():
     points = seeds("sim", [1, 1]) + seeds("wm", [1, 1], score=np.full(20, 10.0))
-    points += seeds("sim", [1, 1], "U") + seeds("wm", [0.1, 0.1], "U")
+    points += seeds("sim", [1, 1.2], "U") + seeds("wm", [0.1, 0.2], "U")
     found = measured(points)["wm", "ratio"]
-    assert found.value == 0.0
-    assert found.ci_low is None is found.ci_high
+    there, here = 1600 / (PENALTY * 2000), math.sqrt(1.2 / (0.1 * 0.2))
+    assert found.value == pytest.approx(math.sqrt(there * here), rel=1e-12)
+    assert found.ci_low < found.value < found.ci_high
+    assert (found.n, found.n_invalid) == (8, 2)
     assert "not one run reaches the target on T" in found.reason
+    tasks = found.details["tasks"]
+    assert [tasks[t]["ratio"] for t in "TU"] == pytest.approx([there, here], rel=1e-12)
+    assert [(tasks[t]["runs"], tasks[t]["never"]) for t in "TU"] == [(2, 2), (2, 0)]
+
+
+def test_the_ratio_falls_evenly_with_every_run_that_does_not_arrive():
+    values = []
+    for failed in range(4):
+        flat = [p for s in range(failed) for p in curve("wm", seed=s, score=np.full(20, 10.0))]
+        rest = [p for s in range(failed, 3) for p in curve("wm", seed=s)]
+        result = measured(seeds("sim", [1, 1, 1]) + flat + rest)["wm", "ratio"]
+        assert result.n_invalid == result.details["never"] == failed
+        values.append(math.log(result.value))
+    assert np.diff(values) == pytest.approx([math.log(1600 / (PENALTY * 2000)) / 3] * 3, rel=1e-9)
 
 
 def test_scores_that_are_not_finite_count_as_the_lowest():
@@ -133,7 +149,8 @@ def test_scores_that_are_not_finite_count_as_the_lowest():
     lost = curve("sim", score=np.append(STEPS[:-1] / 20, np.nan)) + curve("wm")
     assert measured(lost)["wm", "ratio"].n_invalid == 1 and measured(lost)["wm", "reached"].n_invalid == 0
     assert found["wm", "ratio"].details["costs"]["T"]["steps"][0] > 1600
-    assert found["nan", "ratio"].value == 0.0
+    assert found["nan", "ratio"].value == pytest.approx(1600 / (PENALTY * 2000), rel=1e-12)
+    assert found["nan", "ratio"].n_invalid == 1  # lost, and never there: still one run
     assert found["nan", "gain"].value == pytest.approx((5 - 100) / 100, rel=1e-12)
     with pytest.raises(DatasetError, match="one finite score"):
         measured([CurvePoint("sim", "T", 0, 1.0, None)])

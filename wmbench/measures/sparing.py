@@ -85,8 +85,9 @@ def sparing(arrays: Arrays) -> list[Result]:
     b + share (F - b). A run's cost is the number of real steps at which its score first reaches the target,
     interpolated linearly between evaluations. The ratio is that of the reference's cost to the other's, as a geometric
     mean over training seeds and tasks: 2 means half the real data. A run that never reaches the target counts as ten
-    times the longest one of the two methods on that task; if no run does, the ratio is 0. The interval is Welch's over
-    training seeds on the scale of logarithms. It takes the target as given.
+    times the longest one of the two methods on that task, also where no run of a method does: such a task is named,
+    and the ratio of every task is in the details. Runs that never reach it are in ``n_invalid``. The interval is
+    Welch's over training seeds on the scale of logarithms. It takes the target as given.
 
     Args:
         arrays: Per evaluation ``subject`` (N,) str, the method, ``task`` (N,) str, ``train_seed`` (N,) int,
@@ -197,7 +198,7 @@ def _compare(numbers: Numbers, pairs: Pairs, base: dict[str, float], share: floa
     for name, window in RATIOS.items():
         smooth = {t: ([r.smoothed(window) for r in a], [r.smoothed(window) for r in b]) for t, (a, b) in pairs.items()}
         curve = [_ratio(smooth, base, s) for s in shares]
-        value, interval, reason, details = _ratio(smooth, base, share)
+        value, interval, astray, reason, details = _ratio(smooth, base, share)
         details["curve"] = {
             "share": shares,
             "ratio": [v for v, *_ in curve],
@@ -205,37 +206,46 @@ def _compare(numbers: Numbers, pairs: Pairs, base: dict[str, float], share: floa
             "high": [i.high if i else None for _, i, *_ in curve],
             "never": [d["never"] for *_, d in curve],
         }
-        numbers.add(name, value, interval, n, lost, reason=reason, **details)
+        numbers.add(name, value, interval, n, astray, reason=reason, **details)
     _gain(numbers, pairs, base, n, lost)
 
 
-def _ratio(pairs: Pairs, base: dict[str, float], share: float) -> tuple[float | None, Interval | None, str | None, Any]:
-    """The ratio of costs at one share, its interval, what is to be said of it, and details."""
+def _ratio(
+    pairs: Pairs, base: dict[str, float], share: float
+) -> tuple[float | None, Interval | None, int, str | None, Any]:
+    """The ratio of costs at one share, its interval, how many runs are lost or never there, a caution, and details."""
     groups: list[np.ndarray] = []  # logarithms of costs: of the reference and the other, task by task
-    never, table, early, hopeless = [0, 0], {}, 0, []
+    never, table, each, early, lost, hopeless = [0, 0], {}, {}, 0, 0, []
     for task, pair in pairs.items():
         target = _target(pair[0], base[task]).at(share)
         longest = max(float(r.steps[-1]) for runs in pair for r in runs)
         costs = [np.array([r.reaches(target) for r in runs]) for runs in pair]
         table[task] = {"target": target, "reference": json_list(costs[0]), "steps": json_list(costs[1])}
         never = [m + int(np.isinf(c).sum()) for m, c in zip(never, costs, strict=True)]
+        lost += int((np.isinf(np.concatenate(costs)) | [r.lost for runs in pair for r in runs]).sum())
         early += sum(r.score[0] >= target for runs in pair for r in runs)
         hopeless += [task] if np.isinf(costs[1]).all() else []
         with np.errstate(divide="ignore"):
-            groups += [np.log(np.where(np.isinf(c), PENALTY * longest, c)) for c in costs]
-    details = {"costs": table, "never": never[1], "never_reference": never[0], "early": int(early)}
+            logs = [np.log(np.where(np.isinf(c), PENALTY * longest, c)) for c in costs]
+        groups += logs
+        gap = float(logs[0].mean() - logs[1].mean()) if np.isfinite(np.concatenate(logs)).all() else None
+        each[task] = {
+            "ratio": None if gap is None else math.exp(gap),
+            "runs": len(pair[1]),
+            "never": int(np.isinf(costs[1]).sum()),
+        }
+    details = {"costs": table, "tasks": each, "never": never[1], "never_reference": never[0], "early": int(early)}
     if not np.isfinite(np.concatenate(groups)).all():
-        return None, None, "a run reaches the target without any real step: there is no ratio of steps", details
-    if hopeless:
-        return 0.0, None, f"not one run reaches the target on {', '.join(hopeless)}", details
+        return None, None, lost, "a run reaches the target without any real step: there is no ratio of steps", details
     weights = np.tile([1.0, -1.0], len(pairs)) / len(pairs)
     value = math.exp(float(weights @ [g.mean() for g in groups]))
     interval = welch_interval(groups, list(weights))
     cautions = [] if interval else [ONE_SEED]
     cautions += [f"{sum(never)} runs never reach the target and count as {PENALTY:g} times the longest"] * any(never)
+    cautions += [f"not one run reaches the target on {', '.join(hopeless)}"] * bool(hopeless)
     cautions += [f"{early} runs reach it at their first evaluation, and may have needed fewer steps"] * bool(early)
     ends = Interval(*np.exp(interval).tolist()) if interval else None
-    return value, ends, "; ".join(cautions) or None, details
+    return value, ends, lost, "; ".join(cautions) or None, details
 
 
 def _gain(numbers: Numbers, pairs: Pairs, base: dict[str, float], n: int, n_invalid: int) -> None:
