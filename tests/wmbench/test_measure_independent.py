@@ -293,6 +293,7 @@ def test_causes_of_failure_are_scikit_learns():
             "cause": np.array(["a", "b", "c"]),
             "true": true,
             "true_failed": yes,
+            "true_valid": yes,
             "predicted": predicted[None],
             "predicted_failed": yes[None],
             "predicted_valid": yes[None],
