@@ -1,4 +1,4 @@
-"""Measures the floor of every registered task, and writes the table that ships and the page that shows it.
+"""Measures the floor of every registered task that has one, and writes the table that ships and the page that shows it.
 
 ``python envs/scripts/make_floor_table.py --work runs/floors``; interrupted, the same command goes on.
 """
@@ -14,7 +14,7 @@ import tyro
 from wmbench.files import write_json
 from wmbench.progress import progress
 from wmbench.registration import task_card, task_cards
-from wmbench_envs.floors import SETTINGS, TABLE, measure_floor, page, versions
+from wmbench_envs.floors import SETTINGS, TABLE, disturbable, measure_floor, page, versions
 
 PAGE = Path(__file__).parents[2] / "docs" / "measures" / "floor.md"
 
@@ -39,7 +39,7 @@ class Options:
 def main() -> None:
     """Measure, then write."""
     options = tyro.cli(Options, description=__doc__)
-    cards = [task_card(t) for t in options.tasks] or list(task_cards().values())
+    cards = [c for c in [task_card(t) for t in options.tasks] or task_cards().values() if disturbable(c)]
     entries = json.loads(options.out.read_text())["tasks"] if options.tasks and options.out.exists() else {}
     with progress("floors", len(cards)) as advance:
         for card in cards:

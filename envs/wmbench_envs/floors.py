@@ -1,4 +1,4 @@
-"""The floor of every task here: how soon two true simulators, minutely apart, disagree under random actions."""
+"""The floor of every task here that has one: how soon two true simulators, minutely apart, disagree under random actions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import gymnasium as gym
 
 import wmbench
 from wmbench.cards import TaskCard
@@ -26,6 +28,14 @@ BEGIN, END = "<!-- floors: begin -->\n", "<!-- floors: end -->\n"
 def floors() -> dict[str, Any]:
     """The shipped table, as ``envs/scripts/make_floor_table.py`` wrote it; no tasks if there is none yet."""
     return json.loads(TABLE.read_text()) if TABLE.exists() else {"tasks": {}}
+
+
+def disturbable(card: TaskCard) -> bool:
+    """Whether the states of a task's simulator hold positions and velocities: replayed ones do not, and have no floor."""
+    env: Any = gym.make(card.id).unwrapped
+    moving = env.moving()
+    env.close()
+    return moving.start < moving.stop
 
 
 def measure_floor(card: TaskCard, folder: Path, settings: Mapping[str, Any] = SETTINGS) -> dict[str, Any]:

@@ -49,6 +49,8 @@ def record_floor(
         if not hasattr(simulator, "moving"):
             return {}, "no floor: the simulator does not say which numbers of its state move"
         moving = simulator.moving()
+        if moving.start == moving.stop:
+            return {}, "no floor: the simulator's states hold nothing that could be disturbed"
         spread = _spread(dataset)[moving]
         noise = normal(fold_in(keys_from_seeds(np.arange(len(states))), seed), len(spread))  # (W, Q)
         found = {}
