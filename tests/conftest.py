@@ -21,6 +21,8 @@ class RandomData:
 
     def __init__(self, task, episodes=6, steps=40):
         self.task = wmbench.task_card(task)
+        if self.task.suite == "maniskill":  # whose steps take milliseconds
+            steps = 15
         env = gym.make(self.task.id).unwrapped
         low, high = self.task.action_bounds()
         rng = np.random.default_rng(0)

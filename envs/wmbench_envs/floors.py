@@ -1,4 +1,4 @@
-"""The floor of every task here that has one: how soon two true simulators, minutely apart, disagree under random actions."""
+"""The floor of every task that has one: how soon two true simulators, minutely apart, disagree under random actions."""
 
 from __future__ import annotations
 

@@ -80,6 +80,10 @@ class ManiSkill:
         """As the first reset of a new environment with this seed and ``options={"reconfigure": True}``."""
         with _quiet():
             observation, _ = self._env.reset(seed=seed, options={"reconfigure": True})
+        robot = self._env.agent
+        for one in robot.agents if self._agents else [robot]:
+            # The shell has looked for NaN; ManiSkill does again by way of NumPy, which warns at every step.
+            one.set_action = one.controller.set_action
         self._seed, self._count = seed, 0
         self._observation = _flat(observation)
         return self._observation.copy(), {}

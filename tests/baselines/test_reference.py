@@ -183,7 +183,10 @@ def test_success_is_as_frequent_as_in_the_data(name, task, random_data, tmp_path
         assert torch.equal(part.success, p.success[:size])
 
 
-@pytest.mark.parametrize("task", wmbench.task_cards())
+# Only sizes and kinds of dimensions matter here: of ManiSkill the longest observation, the longest action, quaternions.
+@pytest.mark.parametrize(
+    "task", [t for t, c in wmbench.task_cards().items() if c.suite != "maniskill" or "Ant" in t or "TwoRobotPick" in t]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_row_does_not_depend_on_the_batch(name, task, random_data, tmp_path):
     """Bit for bit, for batches of 1 to 70 and one of 512, and wherever in the batch the row stands."""

@@ -14,7 +14,7 @@ import wmbench
 from wmbench.errors import LifecycleError, StateError
 from wmbench.registration import task_cards
 
-OURS = [c for c in task_cards().values() if c.simulator.startswith("wmbench_envs.")]
+OURS = [c for c in task_cards().values() if c.physics == "mujoco-cpu"]
 NO_ENERGY = {"Gym-Reacher", "Gym-Pusher"}  # their goals and objects move unobserved
 TOUCHING = {c.name for c in OURS if "contact" in c.tags}
 

@@ -14,10 +14,10 @@ from wmbench import floors as reader
 from wmbench.measures.drift import MEASURE as DRIFT
 from wmbench.recording.drift import record_drift
 from wmbench.registration import task_cards
-from wmbench_envs.floors import BEGIN, END, SETTINGS, floors, markdown, measure_floor, page
+from wmbench_envs.floors import BEGIN, END, SETTINGS, disturbable, floors, markdown, measure_floor, page
 
 PAGE = Path(__file__).parents[2] / "docs" / "measures" / "floor.md"
-OURS = [c for c in task_cards().values() if c.simulator.startswith("wmbench_envs.")]
+OURS = [c for c in task_cards().values() if c.physics == "mujoco-cpu"]
 
 
 @pytest.mark.parametrize("card", OURS, ids=lambda c: c.name)
@@ -33,6 +33,13 @@ def test_every_task_ships_a_floor_of_this_version(card: wmbench.TaskCard) -> Non
     floor = reader.shipped_floor(card)
     assert floor is not None
     assert floor.steps == (entry["floors"][1]["steps"] or math.inf)
+
+
+def test_tasks_whose_states_are_replayed_have_none() -> None:
+    replayed = [c for c in task_cards().values() if c.suite == "maniskill"]
+    assert not floors()["tasks"].keys() & {c.id for c in replayed}
+    assert all(reader.shipped_floor(c) is None for c in replayed)
+    assert disturbable(wmbench.task_card("DMC-ReacherEasy")) and not disturbable(wmbench.task_card("MS-PushCube"))
 
 
 def test_the_table_is_what_measuring_anew_gives(tmp_path: Path) -> None:

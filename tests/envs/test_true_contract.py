@@ -126,15 +126,16 @@ def test_values_are_fresh_and_of_their_types(card: TaskCard) -> None:
 def test_the_time_limit_is_exact_and_success_follows_the_card(card: TaskCard) -> None:
     env = gym.make(card.id)
     rule = card.success
-    for seed in range(3):
+    for seed in (1,) if card.suite == "maniskill" else range(3):  # whose steps take milliseconds
         env.reset(seed=seed)
         chosen = actions(card, card.horizon + 1, seed) if seed else np.zeros((card.horizon + 1, len(card.action)), "f4")
         steps = play(env, chosen)
         reward = np.array([s[1] for s in steps])
         ended = np.array([s[2] or s[3] for s in steps])
-        success = rule(reward, np.add.accumulate(reward), np.stack([s[0] for s in steps]), ended)
-        assert [s[4]["success"] for s in steps] == success.tolist()
-        assert [s[4]["is_success"] for s in steps] == success.tolist()
+        if rule.kind != "env":
+            success = rule(reward, np.add.accumulate(reward), np.stack([s[0] for s in steps]), ended)
+            assert [s[4]["success"] for s in steps] == success.tolist()
+        assert [s[4]["is_success"] for s in steps] == [s[4]["success"] for s in steps]
         assert [s[3] for s in steps] == [i + 1 == card.horizon for i in range(len(steps))]
         assert ended.sum() == 1
         if not card.terminates:

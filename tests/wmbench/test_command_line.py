@@ -39,7 +39,7 @@ def test_list_filters_tasks(capsys: pytest.CaptureFixture[str]) -> None:
     assert "10 tasks" in text
     assert main(["list", "all"]) == 0
     text = capsys.readouterr().out
-    for word in ("26 tasks", "ensemble", "random", "one-step"):
+    for word in ("48 tasks", "ensemble", "random", "one-step"):
         assert word in text
 
 
