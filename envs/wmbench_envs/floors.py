@@ -31,7 +31,7 @@ def floors() -> dict[str, Any]:
 
 
 def disturbable(card: TaskCard) -> bool:
-    """Whether the states of a task's simulator hold positions and velocities: replayed ones do not, and have no floor."""
+    """Whether states of a task's simulator hold positions and velocities; replayed ones do not, and have no floor."""
     env: Any = gym.make(card.id).unwrapped
     moving = env.moving()
     env.close()

@@ -68,7 +68,7 @@ def _actions(*names: str) -> tuple[Dimension, ...]:
 
 _EE_ACTIONS = _actions("dx", "dy", "dz", "turn_x", "turn_y", "turn_z", "gripper")
 _TWO_ARMS = _actions(*(f"{side}_{j}" for side in ("left", "right") for j in (*(f"{a}_delta" for a in _ARM), "gripper")))
-_TWO_AGENTS = (("panda_wristcam-0", 8), ("panda_wristcam-1", 8))
+_TWO_AGENTS = [["panda_wristcam-0", 8], ["panda_wristcam-1", 8]]
 
 
 def _card(

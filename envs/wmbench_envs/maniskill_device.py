@@ -35,6 +35,8 @@ def has_renderer() -> bool:
         warnings.simplefilter("ignore")  # SAPIEN says that it falls back on its own libvulkan
         import sapien.pysapien.render
         import sapien.render
+    if sapien.render.RenderMaterial is Inert:
+        return False
     try:
         sapien.render.RenderMaterial()
     except RuntimeError:

@@ -35,7 +35,7 @@ def test_every_task_ships_a_floor_of_this_version(card: wmbench.TaskCard) -> Non
     assert floor.steps == (entry["floors"][1]["steps"] or math.inf)
 
 
-def test_tasks_whose_states_are_replayed_have_none() -> None:
+def test_maniskill_has_none() -> None:
     replayed = [c for c in task_cards().values() if c.suite == "maniskill"]
     assert not floors()["tasks"].keys() & {c.id for c in replayed}
     assert all(reader.shipped_floor(c) is None for c in replayed)
