@@ -13,7 +13,9 @@ import pytest
 import wmbench
 
 STEPS = 6000
+MANISKILL_STEPS = 1200
 TASKS = ["Gym-HalfCheetah", "Gym-Hopper", "Gym-InvertedPendulum", "DMC-CartpoleSwingup", "DMC-WalkerWalk"]
+TASKS += ["MS-PickCube", "MS-TwoRobotPickCube", "MS-CartpoleBalance", "MS-AntWalk"]
 
 
 def raw_simulator(task: wmbench.cards.TaskCard) -> tuple[Callable[[int], Any], Callable[[np.ndarray], bool]]:
@@ -27,6 +29,8 @@ def raw_simulator(task: wmbench.cards.TaskCard) -> tuple[Callable[[int], Any], C
             return terminated
 
         return lambda seed: env.reset(seed=seed), step
+    if task.suite == "maniskill":
+        return raw_maniskill(task)
     from dm_control import suite
 
     sim = suite.load(*task.backend_id.split("/"), task_kwargs={"random": 0})
@@ -43,6 +47,27 @@ def raw_simulator(task: wmbench.cards.TaskCard) -> tuple[Callable[[int], Any], C
     return reset_dm, step_dm
 
 
+def raw_maniskill(task: wmbench.cards.TaskCard) -> tuple[Callable[[int], Any], Callable[[np.ndarray], bool]]:
+    """ManiSkill without its wrappers; the same observation, reward and ending taken out of its tensors."""
+    import mani_skill.envs  # noqa: F401
+
+    from wmbench_envs.maniskill_device import has_renderer
+
+    kwargs = {k: v for k, v in task.kwargs.items() if k not in ("agents", "ends_on_fail")}
+    backend = {} if has_renderer() else {"render_backend": "none"}
+    env = gym.make(task.backend_id, obs_mode="state", sim_backend="physx_cpu", **backend, **kwargs).unwrapped
+    names = [name for name, _ in task.kwargs.get("agents", ())]
+
+    def step(action: np.ndarray) -> bool:
+        given = dict(zip(names, np.split(action, len(names)), strict=True)) if names else action
+        observation, reward, terminated, _, _ = env.step(given)
+        observation[0].numpy().copy()
+        float(reward)
+        return bool(terminated)
+
+    return lambda seed: env.reset(seed=seed, options={"reconfigure": True}), step
+
+
 def overhead(name: str) -> tuple[float, float, float]:
     """Nanoseconds of a raw step (median), and by how much ours takes longer, same states, step by step.
 
@@ -54,9 +79,10 @@ def overhead(name: str) -> tuple[float, float, float]:
     reset, step = raw_simulator(card)
     rng = np.random.default_rng(0)
     low, high = card.action_bounds()
-    actions = rng.uniform(low, high, (STEPS, len(low))).astype(np.float32)
+    steps = MANISKILL_STEPS if card.suite == "maniskill" else STEPS
+    actions = rng.uniform(low, high, (steps, len(low))).astype(np.float32)
     clock = time.perf_counter_ns
-    raw, ours = np.empty(STEPS), np.empty(STEPS)
+    raw, ours = np.empty(steps), np.empty(steps)
     seed, ended = 0, True
     for i, action in enumerate(actions):
         if ended:

@@ -72,6 +72,28 @@ def test_doctor_names_a_clashing_version(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "4.0.0" in found.found and "pip install 'mujoco" in found.fix and "dm_control" in found.fix
 
 
+def test_doctor_says_what_maniskill_can_do_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+
+    from wmbench.commands import doctor
+
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "3.0.1" if name == "mani_skill" else real(name))
+    monkeypatch.setattr(doctor, "_runs", lambda script: False)
+    (found,) = doctor.maniskill()
+    assert found.verdict == "note" and "state tasks run" in found.found and "mesa-vulkan-drivers" in found.fix
+    monkeypatch.setattr(doctor, "_runs", lambda script: "sapien" in script)
+    (found,) = doctor.maniskill()
+    assert found.verdict == "ok" and "3.0.1" in found.found
+
+    def absent(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    (found,) = doctor.maniskill()
+    assert found.verdict == "note" and "wmbench[maniskill]" in found.fix
+
+
 def test_doctor_says_when_the_chosen_gl_does_not_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     from wmbench.commands import doctor
 

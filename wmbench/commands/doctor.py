@@ -32,6 +32,8 @@ with mujoco.Renderer(model, 32, 32) as renderer:
     renderer.update_scene(data)
     assert renderer.render().max() > 0
 """
+SAPIEN_PROBE = "import sapien.render; sapien.render.RenderMaterial()"
+VULKAN_FIX = "apt-get install mesa-vulkan-drivers libvulkan1  (Mesa 25 or newer; on Debian 12 from bookworm-backports)"
 VULKAN_FOLDERS = ("/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d")
 
 
@@ -60,7 +62,7 @@ def main() -> None:
 
 def diagnose() -> list[Finding]:
     """Look at everything; never raises for a fault it can report instead."""
-    checks: list[Callable[[], list[Finding]]] = [python, requirements, plug_ins, opengl, vulkan, accelerator]
+    checks: list[Callable[[], list[Finding]]] = [python, requirements, plug_ins, opengl, vulkan, maniskill, accelerator]
     return [finding for check in checks for finding in check()]
 
 
@@ -172,9 +174,22 @@ def vulkan() -> list[Finding]:
             "Vulkan",
             "no driver: MuJoCo and dm_control do not need one, pixels of ManiSkill tasks would",
             "note",
-            "apt-get install mesa-vulkan-drivers libvulkan1  (Mesa 25 or newer)",
+            VULKAN_FIX,
         )
     ]
+
+
+def maniskill() -> list[Finding]:
+    """Whether ManiSkill's tasks can be made, and drawn: whether SAPIEN finds a device, in a process of its own."""
+    try:
+        version = importlib.metadata.version("mani_skill")
+    except importlib.metadata.PackageNotFoundError:
+        fix = "pip install 'wmbench[maniskill]'"
+        return [Finding("ManiSkill", "not installed: tasks of suite maniskill are listed, not made", "note", fix)]
+    if _runs(SAPIEN_PROBE):
+        return [Finding("ManiSkill", f"{version}, SAPIEN finds a device to draw with", "ok")]
+    found = f"{version}, state tasks run; SAPIEN finds no Vulkan device, so that pixels will not"
+    return [Finding("ManiSkill", found, "note", VULKAN_FIX)]
 
 
 def accelerator() -> list[Finding]:
