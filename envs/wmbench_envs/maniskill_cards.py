@@ -46,7 +46,10 @@ def _pose(*names: str) -> Dims:
 def _joints(names: tuple[str, ...], slides: tuple[str, ...] = (), turns: tuple[str, ...] = ()) -> Dims:
     """Positions, then velocities; those in ``slides`` in metres; those in ``turns`` jump from 2 pi to -2 pi."""
     return [
-        *(Dimension(n, "m" if n in slides else "rad", "angle" if n in turns else "linear") for n in names),
+        *(
+            Dimension(f"{n}_position", "m" if n in slides else "rad", "angle" if n in turns else "linear")
+            for n in names
+        ),
         *(Dimension(f"{n}_velocity", "m/s" if n in slides else "rad/s") for n in names),
     ]
 
@@ -320,10 +323,10 @@ CARDS: tuple[TaskCard, ...] = (
             *_joints(_HAND_JOINTS),
             *_pose("tip_1", "tip_2", "tip_3"),
             Dimension("direction"),
-            Dimension("valve_angle", "rad", "angle"),
+            Dimension("valve_position", "rad", "angle"),
             Dimension("valve_velocity", "rad/s"),
-            Dimension("valve_cos"),
-            Dimension("valve_sin"),
+            Dimension("valve_cosine"),
+            Dimension("valve_sine"),
             *_pose("valve"),
         ],
         _actions(*(f"{j}_delta" for j in _HAND_JOINTS)),

@@ -164,10 +164,10 @@ class Named:
         single = {
             "hole_radius": lambda: env.box_hole_radii,
             "direction": lambda: env.rotate_direction,
-            "valve_angle": lambda: env.valve.qpos,
+            "valve_position": lambda: env.valve.qpos,
             "valve_velocity": lambda: env.valve.qvel,
-            "valve_cos": lambda: torch.cos(env.valve.qpos),
-            "valve_sin": lambda: torch.sin(env.valve.qpos),
+            "valve_cosine": lambda: torch.cos(env.valve.qpos),
+            "valve_sine": lambda: torch.sin(env.valve.qpos),
             "torso_qz_as_height": lambda: env.agent.robot.links_map["torso"].pose.q[0, 3],
         }
         if name in single:
@@ -179,13 +179,14 @@ class Named:
         if last in AXES and "_to_" in stem:
             start, end = stem.split("_to_")
             return (self.pose(end) - self.pose(start))[AXES[last]]
-        if last in AXES and name != "root_x" and name != "root_z":
+        if last in AXES:
             return self.pose(stem)[AXES[last]]
         if last in ("qw", "qx", "qy", "qz"):
             return self.pose(stem)[3 + "wxyz".index(last[1])]
         if last == "velocity":
             return self.joint(stem).qvel.item()
-        return self.joint(name).qpos.item()
+        assert last == "position", name
+        return self.joint(stem).qpos.item()
 
 
 @pytest.mark.parametrize("card", ALL)
@@ -198,8 +199,10 @@ def test_every_dimension_is_what_its_name_says(card: TaskCard) -> None:
         meant = [named(d.name) for d in card.observation]
         np.testing.assert_allclose(observation, meant, rtol=1e-5, atol=1e-6)
     for d in card.observation:
-        if d.unit == "rad" and d.name != "valve_angle":
-            assert (d.kind == "angle") == (named.joint(d.name).type[0] == "revolute"), d.name  # that kind wraps
+        if d.unit == "rad" and d.name != "valve_position":
+            assert (d.kind == "angle") == (named.joint(d.name.removesuffix("_position")).type[0] == "revolute"), (
+                d.name
+            )  # that kind wraps
     turns = [i for i, d in enumerate(card.observation) if d.kind == "quaternion"]
     np.testing.assert_allclose(np.linalg.norm(observation[turns].reshape(-1, 4), axis=1), 1, atol=1e-4)
     env.close()
