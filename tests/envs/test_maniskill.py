@@ -18,7 +18,7 @@ import torch
 
 import wmbench
 from wmbench.cards import TaskCard
-from wmbench.errors import MissingExtraError, StateError
+from wmbench.errors import MissingExtraError, RenderError, StateError
 from wmbench.recording.branching import branch_true
 from wmbench.recording.floor import record_floor
 
@@ -422,6 +422,23 @@ def test_states_need_no_driver_and_pictures_say_what_to_install() -> None:
     assert sentence.startswith("wmbench/MS-PickCube-v0: SAPIEN finds no Vulkan device")
     assert "apt-get install mesa-vulkan-drivers" in sentence
     assert done.stderr == ""
+
+
+def test_pictures_where_there_is_a_device_and_the_sentence_elsewhere() -> None:
+    from wmbench_envs.maniskill_device import has_renderer
+
+    env = gym.make("wmbench/MS-PushCube-v0", render_mode="rgb_array", height=48, width=64)
+    env.reset(seed=0)
+    if has_renderer():
+        frame = env.render()
+        assert frame.shape == (48, 64, 3) and frame.dtype == np.uint8 and frame.std() > 10
+        env.step(np.ones(7, np.float32))
+        assert not np.array_equal(env.render(), frame)
+    else:
+        with pytest.raises(RenderError, match="apt-get install mesa-vulkan-drivers"):
+            env.render()
+    with pytest.raises(RenderError, match="the card has no pose"):
+        env.unwrapped.render_pose(np.zeros(35, np.float32))
 
 
 def test_without_the_extra_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
