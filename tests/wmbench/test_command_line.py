@@ -105,3 +105,15 @@ def test_doctor_says_when_the_chosen_gl_does_not_draw(monkeypatch: pytest.Monkey
     monkeypatch.delenv("MUJOCO_GL")
     (found,) = doctor.opengl()
     assert found.verdict == "note" and "apt-get install" in found.fix
+
+
+def test_every_task_can_be_read_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wmbench.registration import task_cards
+
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["list"]) == 0
+    words = capsys.readouterr().out.split()
+    for card in task_cards().values():
+        assert card.name in words

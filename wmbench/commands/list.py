@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -59,13 +60,15 @@ def select_tasks(suite: str | None = None, tag: str | None = None) -> list[TaskC
 
 def task_table(cards: list[TaskCard]) -> Table:
     """The cards as a table, one line each."""
-    table = Table("id", "obs", "act", "Hz", "horizon", "ends early", "success", "shipped", title=f"{len(cards)} tasks")
+    table = Table(box=SIMPLE_HEAD, title=f"{len(cards)} tasks", padding=(0, 1, 0, 0))
+    for column in ("task", "obs", "act", "Hz", "horizon", "ends", "success", "shipped"):
+        table.add_column(column, no_wrap=column in ("task", "success"), overflow="fold")
     shipped = shipped_checkpoints()
     for card in cards:
         names = ", ".join(sorted(name for name, task in shipped if task == card.id))
         rule = card.success
         table.add_row(
-            card.id,
+            card.name,
             str(len(card.observation)),
             str(len(card.action)),
             f"{card.control_hz:g}",
