@@ -61,11 +61,11 @@ def select_tasks(suite: str | None = None, tag: str | None = None) -> list[TaskC
 def task_table(cards: list[TaskCard]) -> Table:
     """The cards as a table, one line each."""
     table = Table(box=SIMPLE_HEAD, title=f"{len(cards)} tasks", padding=(0, 1, 0, 0))
-    for column in ("task", "obs", "act", "Hz", "horizon", "ends", "success", "shipped"):
-        table.add_column(column, no_wrap=column in ("task", "success"), overflow="fold")
+    for column in ("task", "obs", "act", "Hz", "horizon", "ends", "success", "learned"):
+        table.add_column(column, no_wrap=True, overflow="fold")
     shipped = shipped_checkpoints()
     for card in cards:
-        names = ", ".join(sorted(name for name, task in shipped if task == card.id))
+        models = [n for n, task in shipped if task == card.id and n in registry.world_models.names()]
         rule = card.success
         table.add_row(
             card.name,
@@ -77,7 +77,7 @@ def task_table(cards: list[TaskCard]) -> Table:
             "its own"
             if rule.kind == "env"
             else f"{rule.kind} {'<=' if rule.kind == 'distance' else '>='} {rule.threshold:g}",
-            names or "-",
+            ", ".join(sorted(models)) or "-",
         )
     return table
 
