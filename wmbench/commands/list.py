@@ -61,7 +61,7 @@ def select_tasks(suite: str | None = None, tag: str | None = None) -> list[TaskC
 def task_table(cards: list[TaskCard]) -> Table:
     """The cards as a table, one line each."""
     table = Table(box=SIMPLE_HEAD, title=f"{len(cards)} tasks", padding=(0, 1, 0, 0))
-    for column in ("task", "obs", "act", "Hz", "horizon", "ends", "success", "learned"):
+    for column in ("task", "obs", "act", "steps", "ends", "success", "learned"):
         table.add_column(column, no_wrap=True, overflow="fold")
     shipped = shipped_checkpoints()
     for card in cards:
@@ -71,7 +71,6 @@ def task_table(cards: list[TaskCard]) -> Table:
             card.name,
             str(len(card.observation)),
             str(len(card.action)),
-            f"{card.control_hz:g}",
             str(card.horizon),
             "yes" if card.terminates else "no",
             "its own"
