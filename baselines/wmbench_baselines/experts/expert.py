@@ -1,0 +1,115 @@
+"""The policy ``expert``: for each task the controller or trained actor that demonstrates it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wmbench.cards import TaskCard
+from wmbench.errors import CheckpointError
+from wmbench.protocols import Policy, State
+from wmbench.registration import shipped_checkpoints
+from wmbench_baselines.experts.acrobot import Acrobot
+from wmbench_baselines.experts.arms import DmcReacher, GymReacher, PointMass, Reach
+from wmbench_baselines.experts.control import Controller
+from wmbench_baselines.experts.poles import Cartpole, GymDoublePendulum, GymPendulum, Pendulum
+
+SCRIPTED: dict[str, tuple[type[Controller], str]] = {
+    "wmbench/DMC-CartpoleBalance-v0": (Cartpole, "LQR"),
+    "wmbench/DMC-CartpoleSwingup-v0": (Cartpole, "energy shaping, then LQR"),
+    "wmbench/DMC-CartpoleSwingupSparse-v0": (Cartpole, "energy shaping, then LQR"),
+    "wmbench/DMC-PendulumSwingup-v0": (Pendulum, "energy shaping, then LQR"),
+    "wmbench/DMC-AcrobotSwingup-v0": (Acrobot, "energy shaping chosen by looking ahead, then LQR"),
+    "wmbench/DMC-ReacherEasy-v0": (DmcReacher, "inverse kinematics, PD"),
+    "wmbench/DMC-ReacherHard-v0": (DmcReacher, "inverse kinematics, PD"),
+    "wmbench/DMC-PointMassEasy-v0": (PointMass, "PD"),
+    "wmbench/Gym-Reacher-v0": (GymReacher, "inverse kinematics, PD"),
+    "wmbench/Gym-InvertedPendulum-v0": (GymPendulum, "LQR"),
+    "wmbench/Gym-InvertedDoublePendulum-v0": (GymDoublePendulum, "LQR"),
+}
+"""Task id to its controller and to what that does, in words."""
+
+ACTOR = "actor"
+"""The shipped checkpoints that are experts where nothing is scripted."""
+
+
+def expert_tasks() -> dict[str, str]:
+    """Every task with an expert: id to what the expert does, in words."""
+    actors = {task: "trained actor" for name, task in shipped_checkpoints() if name == ACTOR}
+    return dict(sorted((actors | {task: how for task, (_, how) in SCRIPTED.items()}).items()))
+
+
+@dataclass(frozen=True)
+class ExpertConfig:
+    """Settings of :class:`Expert`: none."""
+
+
+class Expert:
+    """What demonstrates a task: a scripted controller, or else the shipped actor.
+
+    It reads the observation that the task's card describes, and nothing else.
+    """
+
+    Config = ExpertConfig
+
+    def __init__(self, config: ExpertConfig, task: TaskCard, *, device: str = "cpu") -> None:
+        """Find the task's expert.
+
+        Args:
+            config: Settings.
+            task: The task.
+            device: Where a trained actor runs.
+
+        Raises:
+            CheckpointError: The task has none; the message names those that have one.
+        """
+        self.config = config
+        self.task = task
+        tasks = expert_tasks()
+        if task.id not in tasks:
+            raise CheckpointError(
+                f"there is no expert for {task.id}; there is one for {', '.join(tasks)}: choose another policy, "
+                "or train one (baselines/scripts/train_sac_actor.py)"
+            )
+        self.policy: Policy
+        if task.id in SCRIPTED:
+            self.policy = SCRIPTED[task.id][0](task)
+        else:
+            from wmbench.checkpoints import resolve  # needs torch; scripted experts do not
+
+            self.policy = resolve(ACTOR, task, kind="policy", device=device)
+        self.card: dict[str, Any] = {
+            "name": "expert",
+            "inputs": "the flat state observation",
+            "consumer": "demonstrations",
+            "risk": f"{tasks[task.id]}, made for the nominal task: weak where the physics are others",
+        }
+
+    @classmethod
+    def for_task(cls, task: TaskCard, *, device: str = "cpu") -> Expert:
+        """The task's expert; a scripted one lives on the CPU whatever the device."""
+        return cls(ExpertConfig(), task, device=device)
+
+    def initial(self, batch_size: int) -> State:
+        """The state of whoever acts."""
+        return self.policy.initial(batch_size)
+
+    def act(self, observation: np.ndarray, state: State, *, keys: np.ndarray) -> tuple[np.ndarray, State]:
+        """The actions (B, A) float32 and the next state of whoever acts."""
+        return self.policy.act(observation, state, keys=keys)
+
+
+def mirrored(task: TaskCard) -> Reach:
+    """The expert of a reaching task, made to reach for the target's mirror image.
+
+    Raises:
+        CheckpointError: No such task; the message names those there are.
+    """
+    reaching = {task_id: made for task_id, (made, _) in SCRIPTED.items() if issubclass(made, Reach)}
+    if task.id not in reaching:
+        raise CheckpointError(
+            f"{task.id} has no target that an expert could mistake; these have one: {', '.join(sorted(reaching))}"
+        )
+    return reaching[task.id](task, mirror=True)
