@@ -157,4 +157,4 @@ def test_observations_that_cannot_be_drawn_are_refused() -> None:
     for kwargs in ({"height": 0}, {"width": -3}, {"width": 2.5}):
         with pytest.raises(RenderError, match="positive integers"):
             gym.make("wmbench/Gym-Hopper-v0", render_mode="rgb_array", **kwargs)
-    assert all(card.pose for card in wmbench.task_cards().values())
+    assert all(card.pose for card in wmbench.task_cards().values() if card.physics.startswith("mujoco"))
