@@ -108,6 +108,17 @@ def test_what_is_there_is_kept_and_what_differs_is_not(recorded, dataset):
     assert seen == ["start", "done"], "another seed's recording has taken its place"
 
 
+def test_a_recording_that_lacks_what_is_read_today_is_made_anew(recorded, dataset, tmp_path):
+    out, _ = recorded
+    old = Recording.load(out / "drift.safetensors")
+    del old.arrays["control_hz"]
+    old.save(tmp_path / "drift.safetensors")
+    seen = []
+    subjects = gather_subjects(dataset, ["ensemble"], ["random", "zero"])
+    measure_all(subjects, tmp_path, only=["drift"], options=SMALL, event=lambda n, what, s: seen.append(what))
+    assert seen == ["start", "done"]
+
+
 def test_subjects_without_identity_are_always_recorded_anew(dataset, tmp_path):
     import dataclasses
 

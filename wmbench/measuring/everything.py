@@ -140,8 +140,9 @@ def _recording(
     path, key = Path(out) / f"{recorder.name}.safetensors", _key(recorder, subjects, options)
     if path.exists() and subjects.identity:
         recording = Recording.load(path)
-        if recording.meta.get("key") == key:
-            return recording, True
+        needs = registry.measures.load(recording.measure).needs
+        if recording.meta.get("key") == key and all(name in recording.arrays for name in needs):
+            return recording, True  # an older version may have recorded less than is read today
     recording = recorder(subjects, **options)
     recording.meta["key"] = key
     recording.save(path)
