@@ -12,11 +12,11 @@ from wmbench.episodes import Dataset
 from wmbench.errors import DatasetError
 from wmbench.floors import floor_arrays
 from wmbench.protocols import WorldModel
-from wmbench.recording.drift import cut_windows, imagine, repeat
-from wmbench.recording.exposure import teach, window_states
+from wmbench.recording.drift import cut_windows
+from wmbench.recording.exposure import both_ways, window_states
 from wmbench.recording.recorder import Recorder, Subjects
 from wmbench.recording.store import Recording
-from wmbench.recording.subjects import baselines, check_models, describe
+from wmbench.recording.subjects import check_models, describe
 
 
 def record_contacts(
@@ -51,25 +51,8 @@ def record_contacts(
     if states is None:
         raise DatasetError(f"{dataset.folder}: contacts need simulator states, which this dataset does not hold")
     pairs, touching, known = _touching(dataset.task.id, states, cut.valid, simulator)
-    names, roles = list(models), ["model"] * len(models)
-    opened = [imagine(model, cut, seed)["observation"] for model in models.values()]
-    taught = [teach(model, cut, states, seed) for model in models.values()]
-    for name, rule in (baselines(dataset) if with_baselines else {}).items():
-        if name not in models:
-            names, roles = [*names, name], [*roles, "baseline"]
-            opened.append(repeat(rule, cut))
-            taught.append(rule(cut.truth[:, :-1].astype(np.float64), cut.action))
-    with np.errstate(over="ignore"):
-        prediction, teacher = (np.stack(found).astype(np.float32) for found in (opened, taught))
     arrays = {
-        "subject": np.array(names),
-        "role": np.array(roles),
-        "truth": cut.truth,
-        "valid": cut.valid,
-        "episode": cut.episode,
-        "step": cut.step,
-        "prediction": prediction,
-        "teacher": teacher,
+        **both_ways(models, dataset, cut, states, seed, with_baselines=with_baselines),
         "pair": np.array(pairs, dtype=np.str_),
         "touching": touching,
         "contacts_known": np.array(known),

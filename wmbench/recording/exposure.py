@@ -74,25 +74,8 @@ def record_exposure(
     check_models(models, dataset)
     cut = cut_windows(dataset, split, windows, horizon, seed)
     states = window_states(dataset, cut)
-    names, roles = list(models), ["model"] * len(models)
-    opened = [imagine(model, cut, seed)["observation"] for model in models.values()]
-    taught = [teach(model, cut, states, seed) for model in models.values()]
-    for name, rule in (baselines(dataset) if with_baselines else {}).items():
-        if name not in models:
-            names, roles = [*names, name], [*roles, "baseline"]
-            opened.append(repeat(rule, cut))
-            taught.append(rule(cut.truth[:, :-1].astype(np.float64), cut.action))
-    with np.errstate(over="ignore"):
-        prediction, teacher = (np.stack(found).astype(np.float32) for found in (opened, taught))
     arrays = {
-        "subject": np.array(names),
-        "role": np.array(roles),
-        "truth": cut.truth,
-        "valid": cut.valid,
-        "episode": cut.episode,
-        "step": cut.step,
-        "prediction": prediction,
-        "teacher": teacher,
+        **both_ways(models, dataset, cut, states, seed, with_baselines=with_baselines),
         **describe(dataset),
         **floor_arrays(dataset.task),
     }
@@ -105,7 +88,7 @@ def record_exposure(
         return rollout(dataset.task, policy, seeds, simulator=reference, **given)
 
     if policy is not None or roll is not None:
-        arrays |= _closed(dataset.task, roll or act, names, where, episodes, seed)
+        arrays |= _closed(dataset.task, roll or act, arrays["subject"].tolist(), where, episodes, seed)
     meta = {"task": dataset.task.id, "dataset": dataset.digest, "split": split, "seed": seed}
     return Recording("exposure", arrays, meta)
 
@@ -124,6 +107,51 @@ def window_states(dataset: Dataset, cut: Windows) -> np.ndarray | None:
         assert state is not None  # cut.state has one of it
         found.append(state[np.minimum(start + np.arange(steps + 1), len(state) - 1)])
     return np.stack(found)
+
+
+def both_ways(
+    models: Mapping[str, WorldModel],
+    dataset: Dataset,
+    cut: Windows,
+    states: np.ndarray | None,
+    seed: int,
+    *,
+    with_baselines: bool,
+) -> dict[str, np.ndarray]:
+    """The same windows predicted from the model's own states and from the true ones.
+
+    Args:
+        models: M models of the dataset's task.
+        dataset: Fits the baselines.
+        cut: W windows of H steps.
+        states: Of the true simulator at every step of the windows, for models that read them, or None.
+        seed: Of the models' keys.
+        with_baselines: Whether copy-last, mean-delta and linear stand beside the models (those not given already).
+
+    Returns:
+        ``subject`` and ``role`` (M,), ``prediction`` (open loop) and ``teacher`` (M, W, H, O) float32, and of the
+        windows ``truth`` (W, H + 1, O), ``valid`` (W, H), ``episode`` and ``step`` (W,).
+    """
+    names, roles = list(models), ["model"] * len(models)
+    opened = [imagine(model, cut, seed)["observation"] for model in models.values()]
+    taught = [teach(model, cut, states, seed) for model in models.values()]
+    for name, rule in (baselines(dataset) if with_baselines else {}).items():
+        if name not in models:
+            names, roles = [*names, name], [*roles, "baseline"]
+            opened.append(repeat(rule, cut))
+            taught.append(rule(cut.truth[:, :-1].astype(np.float64), cut.action))
+    with np.errstate(over="ignore"):
+        prediction, teacher = (np.stack(found).astype(np.float32) for found in (opened, taught))
+    return {
+        "subject": np.array(names),
+        "role": np.array(roles),
+        "truth": cut.truth,
+        "valid": cut.valid,
+        "episode": cut.episode,
+        "step": cut.step,
+        "prediction": prediction,
+        "teacher": teacher,
+    }
 
 
 def teach(model: WorldModel, cut: Windows, states: np.ndarray | None, seed: int) -> np.ndarray:
