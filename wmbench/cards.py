@@ -16,7 +16,7 @@ from wmbench.errors import CardError
 if TYPE_CHECKING:
     import numpy as np
 
-DESCRIPTION = frozenset({"tags", "license", "citation", "pose", "causes"})
+DESCRIPTION = frozenset({"tags", "license", "citation", "pose", "causes", "requires", "drawn_by"})
 """Fields of a task card that change nothing about what is simulated, recorded or scored."""
 
 ID_PATTERN = re.compile(r"^wmbench/(Gym|DMC|MS|[A-Z]\w*)-[A-Z][A-Za-z0-9]*-v\d+$")
@@ -186,6 +186,8 @@ class TaskCard:
             :class:`JointReading`, or for a free joint to five indices (z, then the quaternion).
             Joints that are not listed stay at their reset value. Empty: predicted states cannot be drawn.
         causes: Why episodes of this task may fail, beside what can be said of any task: name to :class:`Cause`.
+        requires: Import names of packages that the simulator needs and the core does not install.
+        drawn_by: What its images are drawn with, ``"opengl"`` or ``"vulkan"``; ``""``: it has none.
         tags: Free words for filters.
         license: SPDX expression of the task's definition and assets.
         citation: Where the task was introduced.
@@ -210,6 +212,8 @@ class TaskCard:
     reward_range: tuple[float | None, float | None] = (None, None)
     pose: Mapping[str, int | tuple[int, ...] | JointReading] = field(default_factory=dict)
     causes: Mapping[str, Cause] = field(default_factory=dict)
+    requires: tuple[str, ...] = ()
+    drawn_by: Literal["", "opengl", "vulkan"] = ""
     tags: tuple[str, ...] = ()
     license: str = ""
     citation: str = ""
@@ -300,7 +304,8 @@ class TaskCard:
             rule = dict(values["success"])
             rule["dims"], rule["minus"] = tuple(rule.get("dims", ())), tuple(rule.get("minus", ()))
             values["success"] = SuccessRule(**rule)
-            values["tags"] = tuple(values.get("tags", ()))
+            for name in ("tags", "requires"):
+                values[name] = tuple(values.get(name, ()))
             values["reward_range"] = tuple(values.get("reward_range", (None, None)))
             values["pose"] = {k: _read_pose(v) for k, v in values.get("pose", {}).items()}
             values["causes"] = {k: Cause.from_json(v) for k, v in values.get("causes", {}).items()}

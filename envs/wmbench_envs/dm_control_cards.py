@@ -63,6 +63,7 @@ def _card(
     return TaskCard(
         id=f"wmbench/DMC-{name}-v0",
         suite="dm-control",
+        drawn_by="opengl",
         backend_id=f"{domain}/{task}",
         simulator="wmbench_envs.dm_control:DmControl",
         observation=tuple(observation),

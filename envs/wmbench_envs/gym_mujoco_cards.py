@@ -95,6 +95,7 @@ def _card(
     return TaskCard(
         id=f"wmbench/Gym-{name}-v0",
         suite="gym-mujoco",
+        drawn_by="opengl",
         backend_id=f"{name}-v5",
         simulator="wmbench_envs.gym_mujoco:GymMujoco",
         observation=tuple(observation),

@@ -97,6 +97,8 @@ def _card(
     return TaskCard(
         id=f"wmbench/MS-{task.removesuffix('-v1').removeprefix('MS-')}-v0",
         suite="maniskill",
+        requires=("mani_skill",),
+        drawn_by="vulkan",
         backend_id=task,
         simulator="wmbench_envs.maniskill:ManiSkill",
         observation=tuple(observation),

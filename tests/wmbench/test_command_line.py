@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from wmbench import machine
 from wmbench.main import main
 
 
@@ -43,6 +44,37 @@ def test_list_filters_tasks(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in text
 
 
+def test_list_filters_by_what_can_be_seen_and_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wmbench.registration import task_cards
+
+    def names(*words: str) -> list[str]:
+        assert main(["list", *words, "--names"]) == 0
+        return capsys.readouterr().out.split()
+
+    every = [card.name for card in task_cards().values()]
+    maniskill = [card.name for card in task_cards().values() if card.suite == "maniskill"]
+    assert names() == every
+    assert names("--tag", "tool") == ["MS-PokeCube", "MS-PullCubeTool"]
+    assert names("--tag", "locomotion", "fluid") == ["Gym-Swimmer"]
+    assert "Gym-Hopper" in names("--model", "ensemble") and "Gym-Ant" not in names("--model", "ensemble")
+    monkeypatch.setattr(machine, "find_spec", lambda module: None)
+    monkeypatch.setattr(machine, "_draws", lambda how: how == "opengl")
+    assert names("--runnable") == [name for name in every if name not in maniskill]
+    monkeypatch.setattr(machine, "find_spec", lambda module: module)
+    assert names("--runnable") == every
+    assert names("--runnable", "--observation", "state+rgb") == [name for name in every if name not in maniskill]
+    assert main(["list", "--suite", "maniskill", "--observation", "rgb"]) == 0
+    assert "SAPIEN finds no Vulkan device" in capsys.readouterr().out
+
+
+def test_list_refuses_what_nobody_has(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--suite", "atari"], ["--tag", "planer"], ["--model", "ensembel"], ["--observation", "smell"]):
+        assert main(["list", *words]) == 1
+        assert words[1] in capsys.readouterr().err
+
+
 def test_info_names_every_dimension(capsys: pytest.CaptureFixture[str]) -> None:
     from wmbench.registration import task_card
 
@@ -79,10 +111,10 @@ def test_doctor_says_what_maniskill_can_do_here(monkeypatch: pytest.MonkeyPatch)
 
     real = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "3.0.1" if name == "mani_skill" else real(name))
-    monkeypatch.setattr(doctor, "_runs", lambda script: False)
+    monkeypatch.setattr(machine, "runs", lambda script: False)
     (found,) = doctor.maniskill()
     assert found.verdict == "note" and "state tasks run" in found.found and "mesa-vulkan-drivers" in found.fix
-    monkeypatch.setattr(doctor, "_runs", lambda script: "sapien" in script)
+    monkeypatch.setattr(machine, "runs", lambda script: "sapien" in script)
     (found,) = doctor.maniskill()
     assert found.verdict == "ok" and "3.0.1" in found.found
 
@@ -98,10 +130,10 @@ def test_doctor_says_when_the_chosen_gl_does_not_draw(monkeypatch: pytest.Monkey
     from wmbench.commands import doctor
 
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
-    monkeypatch.setattr(doctor, "_runs", lambda script: "egl" in script)
+    monkeypatch.setattr(machine, "runs", lambda script: "egl" in script)
     (found,) = doctor.opengl()
     assert found.verdict == "broken" and "MUJOCO_GL=egl" in found.fix
-    monkeypatch.setattr(doctor, "_runs", lambda script: False)
+    monkeypatch.setattr(machine, "runs", lambda script: False)
     monkeypatch.delenv("MUJOCO_GL")
     (found,) = doctor.opengl()
     assert found.verdict == "note" and "apt-get install" in found.fix

@@ -18,21 +18,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from wmbench import registry
+from wmbench import machine, registry
 
 Verdict = Literal["ok", "note", "broken"]
-GL_PROBE = """
-import os
-os.environ["MUJOCO_GL"] = {backend!r}
-import mujoco
-model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><light pos='0 0 3'/><geom size='1'/></worldbody></mujoco>")
-data = mujoco.MjData(model)
-mujoco.mj_forward(model, data)
-with mujoco.Renderer(model, 32, 32) as renderer:
-    renderer.update_scene(data)
-    assert renderer.render().max() > 0
-"""
-SAPIEN_PROBE = "import sapien.render; sapien.render.RenderMaterial()"
 VULKAN_FIX = "apt-get install mesa-vulkan-drivers libvulkan1  (Mesa 25 or newer; on Debian 12 from bookworm-backports)"
 VULKAN_FOLDERS = ("/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d")
 
@@ -140,7 +128,7 @@ def plug_ins() -> list[Finding]:
 def opengl() -> list[Finding]:
     """Which headless OpenGL backends draw a picture, tried in processes of their own."""
     chosen = os.environ.get("MUJOCO_GL")
-    working = [backend for backend in ("egl", "osmesa") if _runs(GL_PROBE.format(backend=backend))]
+    working = machine.opengl()
     if chosen and chosen not in working and chosen not in ("glfw",):
         fix = f"export MUJOCO_GL={working[0]}" if working else "apt-get install libegl1 libgl1-mesa-dri libosmesa6"
         return [Finding("OpenGL", f"MUJOCO_GL={chosen} does not draw; working: {working or 'none'}", "broken", fix)]
@@ -186,7 +174,7 @@ def maniskill() -> list[Finding]:
     except importlib.metadata.PackageNotFoundError:
         fix = "pip install 'wmbench[maniskill]'"
         return [Finding("ManiSkill", "not installed: tasks of suite maniskill are listed, not made", "note", fix)]
-    if _runs(SAPIEN_PROBE):
+    if machine.vulkan():
         return [Finding("ManiSkill", f"{version}, SAPIEN finds a device to draw with", "ok")]
     found = f"{version}, state tasks run; SAPIEN finds no Vulkan device, so that pixels will not"
     return [Finding("ManiSkill", found, "note", VULKAN_FIX)]
@@ -224,13 +212,3 @@ def accelerator() -> list[Finding]:
             )
         ]
     return [Finding("GPU", f"none; torch {version} on {threads} CPU threads", "ok")]
-
-
-def _runs(script: str) -> bool:
-    """Whether a Python script ends well in a process of its own, within a minute."""
-    try:
-        return (
-            subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=False).returncode == 0
-        )
-    except subprocess.TimeoutExpired:
-        return False

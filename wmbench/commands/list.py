@@ -10,25 +10,51 @@ from rich.table import Table
 
 from wmbench import registry
 from wmbench.cards import TaskCard
+from wmbench.errors import NotRegisteredError
+from wmbench.machine import obstacle
 from wmbench.registration import shipped_checkpoints, task_cards
+
+SEEN = ("state", "rgb", "depth", "segmentation")
 
 
 def main(
     what: Literal["tasks", "models", "policies", "measures", "all"] = "tasks",
     /,
     suite: str | None = None,
-    tag: str | None = None,
+    tag: tuple[str, ...] = (),
+    observation: str = "state",
+    model: str | None = None,
+    runnable: bool = False,
+    names: bool = False,
 ) -> None:
     """List the installed tasks, world models, policies or measures.
 
     Args:
         what: Which of them.
         suite: Only tasks of this suite, for example dm-control.
-        tag: Only tasks with this tag, for example locomotion.
+        tag: Only tasks with all of these tags, for example locomotion contact.
+        observation: Only tasks that can be observed so: state, rgb, state+rgb, rgb+depth+segmentation.
+        model: Only tasks that this world model or policy is shipped for, for example ensemble.
+        runnable: Only tasks that this machine can run, and observe so.
+        names: Print the tasks' names alone, one a line, for scripts.
     """
     console = Console()
     if what in ("tasks", "all"):
-        console.print(task_table(select_tasks(suite, tag)))
+        cards = select_tasks(suite, tag, observation, model)
+        obstacles = {card.id: obstacle(card, observation) for card in cards}
+        if runnable:
+            cards = [card for card in cards if obstacles[card.id] is None]
+        if names:
+            console.print("\n".join(card.name for card in cards), highlight=False, soft_wrap=True)
+        else:
+            console.print(task_table(cards))
+            for reason in sorted({found for card in cards if (found := obstacles[card.id])}):
+                hit = [card.name for card in cards if obstacles[card.id] == reason]
+                console.print(
+                    f"[yellow]{len(hit)} of these cannot be run here: {reason}[/] (wmbench doctor says more)",
+                    highlight=False,
+                    soft_wrap=True,
+                )
     shipped = shipped_checkpoints()
     for word, entries in (("models", registry.world_models), ("policies", registry.policies)):
         if what in (word, "all"):
@@ -44,18 +70,40 @@ def main(
         console.print(table)
 
 
-def select_tasks(suite: str | None = None, tag: str | None = None) -> list[TaskCard]:
+def select_tasks(
+    suite: str | None = None, tags: tuple[str, ...] = (), observation: str = "state", model: str | None = None
+) -> list[TaskCard]:
     """Cards of the installed tasks, filtered.
 
     Args:
         suite: Exact suite name, or None for all.
-        tag: A tag the card must carry, or None.
+        tags: Tags that the card must carry, all of them.
+        observation: Names joined by ``+``; with images, only tasks whose simulator draws them.
+        model: Name of a shipped world model or policy, or None for all.
+
+    Raises:
+        NotRegisteredError: A suite, tag, kind of observation or model that no task has; the known ones are named.
     """
+    cards, shipped = list(task_cards().values()), set(shipped_checkpoints())
+    _known("suite", suite, {card.suite for card in cards})
+    for tag in tags:
+        _known("tag", tag, {t for card in cards for t in card.tags})
+    for name in observation.split("+"):
+        _known("observation", name, set(SEEN))
+    _known("shipped model", model, {name for name, _ in shipped})
     return [
         card
-        for card in task_cards().values()
-        if (suite is None or card.suite == suite) and (tag is None or tag in card.tags)
+        for card in cards
+        if (suite is None or card.suite == suite)
+        and set(tags) <= set(card.tags)
+        and (observation == "state" or card.drawn_by)
+        and (model is None or (model, card.id) in shipped)
     ]
+
+
+def _known(what: str, value: str | None, known: set[str]) -> None:
+    if value is not None and value not in known:
+        raise NotRegisteredError(f"no task has the {what} {value!r}: there are {', '.join(sorted(known))}")
 
 
 def task_table(cards: list[TaskCard]) -> Table:
