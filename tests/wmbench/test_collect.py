@@ -76,7 +76,7 @@ def test_growing_appends(tmp_path):
 def test_killed_and_continued(tmp_path, workers):
     """A kill -9 in the middle; the same command then ends with the bytes of an undisturbed run."""
     code = (
-        "import wmbench.collecting as c, sys\n"
+        "import wmbench.collecting.collector as c, sys\n"
         "c.COMMIT_SECONDS = 0.0\n"
         "if __name__ == '__main__':\n"
         f"    c.collect({TASK!r}, sys.argv[1], episodes=150, workers={workers}, seed=5)\n"
