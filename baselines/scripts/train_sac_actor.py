@@ -1,4 +1,4 @@
-"""Trains the shipped `actor` checkpoints: stable-baselines3 SAC in the true simulator, resumable, with its curve.
+"""Trains `actor` checkpoints: stable-baselines3 SAC (or TD3) in the true simulator, resumable, with its curve.
 
 Example:
     python baselines/scripts/train_sac_actor.py --task DMC-CartpoleSwingup --steps 50000 --work runs/sac-cartpole \
@@ -18,7 +18,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -26,8 +26,9 @@ import stable_baselines3
 import torch
 import tyro
 from rich.console import Console
-from stable_baselines3 import SAC
+from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.noise import NormalActionNoise
 
 from wmbench import checkpoints, task_card
 from wmbench.cards import TaskCard
@@ -80,6 +81,7 @@ class Settings(Common):
         train_freq: Environment steps between updates.
         gradient_steps: Updates each time.
         batch_size: Transitions per update.
+        algorithm: SAC, or TD3 with exploration noise of a tenth of half the action range.
     """
 
     learning_rate: float = 3e-4
@@ -87,12 +89,15 @@ class Settings(Common):
     train_freq: int = 1
     gradient_steps: int = 1
     batch_size: int = 256
+    algorithm: Literal["SAC", "TD3"] = "SAC"
 
 
-def actor_of(model: SAC, settings: Settings, card: TaskCard) -> Actor:
-    """Copy the deterministic part of a SAC policy into ours."""
+def actor_of(model: Any, settings: Settings, card: TaskCard) -> Actor:
+    """Copy the deterministic part of a SAC or TD3 policy into ours."""
     actor = Actor(ActorConfig(settings.hidden, "relu"), card)
-    theirs = [m for m in (*model.policy.actor.latent_pi, model.policy.actor.mu) if isinstance(m, torch.nn.Linear)]
+    theirs = [m for m in model.policy.actor.modules() if isinstance(m, torch.nn.Linear)]
+    if settings.algorithm == "SAC":
+        theirs.pop()  # the head of the standard deviation
     ours = [m for m in actor.network if isinstance(m, torch.nn.Linear)]
     for source, target in zip(theirs, ours, strict=True):
         target.load_state_dict(source.state_dict())
@@ -135,11 +140,14 @@ def train(settings: Settings, card: TaskCard) -> None:
     settings.work.mkdir(parents=True, exist_ok=True)
     env, judge = Monitor(gym.make(card.id)), gym.make(card.id)
     latest, buffer = settings.work / "latest.zip", settings.work / "buffer.pkl"
+    kind: Any = {"SAC": SAC, "TD3": TD3}[settings.algorithm]
     if latest.exists():
-        model = SAC.load(latest, env=env, device="cpu")
+        model = kind.load(latest, env=env, device="cpu")
         model.load_replay_buffer(buffer)
     else:
-        model = SAC(
+        n_actions = len(card.action)
+        noise = {"action_noise": NormalActionNoise(np.zeros(n_actions), np.full(n_actions, 0.1))}
+        model = kind(
             "MlpPolicy",
             env,
             learning_rate=settings.learning_rate,
@@ -152,6 +160,7 @@ def train(settings: Settings, card: TaskCard) -> None:
             policy_kwargs={"net_arch": list(settings.hidden), "optimizer_kwargs": {"fused": settings.fused}},
             seed=settings.seed,
             device="cpu",
+            **(noise if settings.algorithm == "TD3" else {}),
         )
     while model.num_timesteps < settings.steps:
         model.learn(settings.evaluate_every, reset_num_timesteps=False)
@@ -205,7 +214,7 @@ def main(settings: Settings) -> None:
     card = task_card(settings.task)
     if not settings.export_step:
         train(settings, card)
-    export(Actor(ActorConfig(settings.hidden, "relu"), card), "SAC", settings)
+    export(Actor(ActorConfig(settings.hidden, "relu"), card), settings.algorithm, settings)
 
 
 if __name__ == "__main__":
