@@ -20,6 +20,7 @@ from wmbench.registration import task_card
 from wmbench.rollout_buffers import Buffers
 from wmbench.rollout_rows import LoopRows, Rows, VectorRows
 from wmbench.trees import gather, scatter
+from wmbench.troop import Troop
 
 
 def rollout(
@@ -137,7 +138,10 @@ class Rollout:
         Raises:
             WmbenchError: A fault of the policy or simulator, unless it is to be recorded.
         """
-        waiting = deque((i, int(seed)) for i, seed in enumerate(seeds))
+        yield from self._run(deque((i, int(seed)) for i, seed in enumerate(seeds)))
+
+    def _run(self, waiting: deque[tuple[int, int]]) -> Iterator[tuple[int, EpisodeData]]:
+        """The waiting episodes, given by their positions and seeds."""
         while waiting:
             buffers = Buffers(self.card, self.num_envs, self.source, timing=self._timing)
             try:
@@ -166,7 +170,7 @@ class Rollout:
             if waiting and len(free := buffers.free()):
                 started = [waiting.popleft() for _ in free[: len(waiting)]]
                 rows, seeds = free[: len(started)], [seed for _, seed in started]
-                memory = scatter(memory, rows, self.policy.initial(len(rows)))
+                memory = scatter(memory, rows, self._begin(started))
                 buffers.begin(rows, started, keys_from_seeds(seeds))
                 observation, state = self._simulate(self._rows.reset, rows, seeds)
                 buffers.first(rows, observation, state, skip=self._rows.errors)
@@ -197,6 +201,12 @@ class Rollout:
             for row in rows[ended].tolist():
                 fault = errors.get(row)
                 yield buffers.finish(row, invalid=_reason(fault) if fault else None, failed_step=fault is not None)
+
+    def _begin(self, started: list[tuple[int, int]]) -> State:
+        """The policy's state of fresh episodes; one that acts differently in each is told which they are."""
+        if isinstance(self.policy, Troop):
+            return self.policy.begin(np.array([position for position, _ in started]))
+        return self.policy.initial(len(started))
 
     def _act(
         self, observation: np.ndarray, memory: State, keys: np.ndarray
@@ -242,8 +252,7 @@ class Rollout:
         self._rows = self._make(1)
         try:
             for position, seed in running:
-                for _, episode in self.run([seed]):
-                    yield position, episode
+                yield from self._run(deque([(position, seed)]))
         finally:
             self._rows.close()
             self.num_envs = everyone

@@ -95,17 +95,18 @@ class TrueStarts:
         self._env: Any = None
 
     def draw(self, seeds: np.ndarray) -> Start:
-        """Reset the true simulator once per seed; (n,) int64."""
+        """Reset the true simulator once per seed, however often it is there; (n,) int64."""
         if self._env is None:
             self._env = gym.make(self._task.id).unwrapped
         observations, states = [], []
-        for seed in seeds:
+        different, place = np.unique(np.asarray(seeds, dtype=np.int64), return_inverse=True)
+        for seed in different:
             observation, _ = self._env.reset(seed=int(seed))
             observations.append(observation)
             states.append(self._env.get_state())
         return Start(
-            observation=torch.from_numpy(np.stack(observations)).to(self._device),
-            sim_state=torch.from_numpy(np.stack(states)).to(self._device),
+            observation=torch.from_numpy(np.stack(observations)[place]).to(self._device),
+            sim_state=torch.from_numpy(np.stack(states)[place]).to(self._device),
             seed=torch.from_numpy(np.array(seeds, dtype=np.int64)).to(self._device),
         )
 
