@@ -16,7 +16,7 @@ from wmbench.errors import CardError
 if TYPE_CHECKING:
     import numpy as np
 
-DESCRIPTION = frozenset({"tags", "license", "citation", "pose", "causes", "requires", "drawn_by"})
+DESCRIPTION = frozenset({"tags", "license", "citation", "pose", "causes", "requires", "drawn_by", "cameras", "presets"})
 """Fields of a task card that change nothing about what is simulated, recorded or scored."""
 
 ID_PATTERN = re.compile(r"^wmbench/(Gym|DMC|MS|[A-Z]\w*)-[A-Z][A-Za-z0-9]*-v\d+$")
@@ -188,6 +188,9 @@ class TaskCard:
         causes: Why episodes of this task may fail, beside what can be said of any task: name to :class:`Cause`.
         requires: Import names of packages that the simulator needs and the core does not install.
         drawn_by: What its images are drawn with, ``"opengl"`` or ``"vulkan"``; ``""``: it has none.
+        cameras: Names of the cameras that pictures can be taken from; the first is the task's own.
+        presets: Ways of drawing them; the first is the task's own. ``"fast"``: without shadows, reflections and
+            multisampling. ``"full"``: as the simulator draws by itself.
         tags: Free words for filters.
         license: SPDX expression of the task's definition and assets.
         citation: Where the task was introduced.
@@ -214,6 +217,8 @@ class TaskCard:
     causes: Mapping[str, Cause] = field(default_factory=dict)
     requires: tuple[str, ...] = ()
     drawn_by: Literal["", "opengl", "vulkan"] = ""
+    cameras: tuple[str, ...] = ()
+    presets: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     license: str = ""
     citation: str = ""
@@ -304,7 +309,7 @@ class TaskCard:
             rule = dict(values["success"])
             rule["dims"], rule["minus"] = tuple(rule.get("dims", ())), tuple(rule.get("minus", ()))
             values["success"] = SuccessRule(**rule)
-            for name in ("tags", "requires"):
+            for name in ("tags", "requires", "cameras", "presets"):
                 values[name] = tuple(values.get(name, ()))
             values["reward_range"] = tuple(values.get("reward_range", (None, None)))
             values["pose"] = {k: _read_pose(v) for k, v in values.get("pose", {}).items()}

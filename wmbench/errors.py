@@ -23,6 +23,10 @@ class RenderError(WmbenchError, RuntimeError):
     """A picture that cannot be made here, with what would make it possible."""
 
 
+class ViewError(WmbenchError, ValueError):
+    """An observation, image size, camera or render preset that does not exist; says which do."""
+
+
 class MissingHeadError(WmbenchError, ValueError):
     """A world model lacks a prediction that the task needs and declares no source for it."""
 

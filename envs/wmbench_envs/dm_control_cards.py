@@ -8,6 +8,18 @@ from typing import Any
 from wmbench.cards import Cause, Dimension, JointReading, SuccessRule, TaskCard
 
 _RULE = "as the success rule"
+_CAMERAS = {
+    "acrobot": ("fixed", "lookat"),
+    "ball_in_cup": ("cam0", "cam1"),
+    "cartpole": ("fixed", "lookatcart"),
+    "cheetah": ("side", "back"),
+    "finger": ("cam0", "cam1"),
+    "hopper": ("cam0", "back"),
+    "pendulum": ("fixed", "lookat"),
+    "point_mass": ("fixed", "cam0"),
+    "reacher": ("fixed", "hand"),
+    "walker": ("side", "back"),
+}
 _CITATION = "Tassa et al., dm_control: software and tasks for continuous control, 2020, arXiv:2006.12983"
 
 
@@ -75,6 +87,8 @@ def _card(
         action_convention="torque or force of each actuator divided by its gear",
         robot=domain.replace("_", " "),
         reward_range=(0.0, 1.0),
+        cameras=_CAMERAS[domain],
+        presets=("fast", "full"),
         tags=tags,
         license="Apache-2.0",
         citation=_CITATION,

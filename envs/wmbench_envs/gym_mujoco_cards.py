@@ -91,7 +91,7 @@ def _card(
     tags: tuple[str, ...],
     **rest: Any,
 ) -> TaskCard:
-    common = {"horizon": 1000, "terminates": True, "action_convention": _GEARED}
+    common = {"horizon": 1000, "terminates": True, "action_convention": _GEARED, "cameras": ("track",)}
     return TaskCard(
         id=f"wmbench/Gym-{name}-v0",
         suite="gym-mujoco",
@@ -103,6 +103,7 @@ def _card(
         control_hz=hz,
         success=success,
         robot=robot,
+        presets=("fast", "full"),
         tags=tags,
         license="MIT",
         citation=citation,
@@ -234,6 +235,7 @@ def _reacher() -> TaskCard:
         horizon=50,
         terminates=False,
         success=_registered(-3.75, "Reacher"),
+        cameras=("free",),
         robot="two-link arm",
         reward_range=(None, 0.0),
         citation=_GYM_PAPER,
@@ -275,6 +277,7 @@ def _pusher() -> TaskCard:
             minus=(20, 21),
             when="end",
         ),
+        cameras=("free",),
         robot="seven-joint arm",
         reward_range=(None, 0.0),
         action_convention="torque on each hinge",
@@ -297,6 +300,7 @@ def _inverted_pendulum() -> TaskCard:
         (Dimension("slider_force", low=-3.0, high=3.0),),
         hz=25,
         success=_registered(950, "InvertedPendulum"),
+        cameras=("free",),
         robot="cart and pole",
         reward_range=(0.0, 1.0),
         citation=_POLE_PAPER,
@@ -318,6 +322,7 @@ def _inverted_double_pendulum() -> TaskCard:
         (Dimension("slider_force", low=-1.0, high=1.0),),
         hz=20,
         success=_registered(9100, "InvertedDoublePendulum"),
+        cameras=("free",),
         robot="cart and two poles",
         reward_range=(None, 10.0),
         citation=_POLE_PAPER,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from gymnasium.vector import AutoresetMode
 
 from wmbench.cards import TaskCard
+from wmbench.errors import ViewError
 from wmbench.registration import task_card
+from wmbench.views import View
 
 AUTORESET = {mode.value: mode for mode in AutoresetMode}
 
@@ -19,6 +22,10 @@ def make_env(
     init: str | None = None,
     device: str = "cpu",
     observation: str = "state",
+    image_size: int | Sequence[int] = 64,
+    camera: str | None = None,
+    render_preset: str | None = None,
+    frame_stack: int = 1,
     uncertainty: bool = False,
     render_mode: str | None = None,
     height: int = 240,
@@ -32,7 +39,12 @@ def make_env(
         init: Where the twin's episodes begin: ``"bank"`` (stored with the checkpoint), ``"true"`` (the true
             simulator's own reset), or None: the bank if there is one. The true simulator has its own reset.
         device: Torch device of the twin. The true simulators run on the CPU.
-        observation: ``"state"``, the flat float32 vector of the card.
+        observation: ``"state"``, the flat float32 vector of the card; ``"rgb"``, ``"depth"`` or ``"segmentation"``,
+            pictures; or several of them joined by ``+`` in this order, which gives a dictionary.
+        image_size: Pixels of each side of a picture, or height and width.
+        camera: Name of one of the card's cameras, None for its first.
+        render_preset: One of the card's presets, None for its first.
+        frame_stack: Pictures of the last so many steps along a new first axis; 1: no such axis.
         uncertainty: Whether the twin reports its model's uncertainty in info.
         render_mode: None or ``"rgb_array"``.
         height: Pixels of a frame.
@@ -40,14 +52,17 @@ def make_env(
 
     Raises:
         NotRegisteredError: Unknown task.
+        RenderError: Pictures that cannot be had here; says what to install.
+        ViewError: An observation, camera or preset that this task does not have, or a size that is none.
         ValueError: An unknown value of an option, or one that this simulator does not have.
     """
     card = task_card(task)
-    _check_options(card, simulator, init, observation, uncertainty)
+    _check_options(card, simulator, init, uncertainty)
+    view = _view(card, observation, image_size, camera, render_preset, frame_stack)
     if simulator is None:
         from wmbench_envs.true_env import TrueEnv
 
-        return TrueEnv(card, render_mode=render_mode, height=height, width=width)
+        return TrueEnv(card, view=view, render_mode=render_mode, height=height, width=width)
     from wmbench_envs.twin import make_twin
 
     return make_twin(
@@ -55,7 +70,7 @@ def make_env(
         simulator=simulator,
         init=init,
         device=device,
-        observation=observation,
+        view=view,
         uncertainty=uncertainty,
         render_mode=render_mode,
         height=height,
@@ -74,6 +89,10 @@ def make_vec(
     vectorization: str = "sync",
     autoreset_mode: str | AutoresetMode = "NextStep",
     observation: str = "state",
+    image_size: int | Sequence[int] = 64,
+    camera: str | None = None,
+    render_preset: str | None = None,
+    frame_stack: int = 1,
     uncertainty: bool = False,
     render_mode: str | None = None,
     height: int = 240,
@@ -92,6 +111,10 @@ def make_vec(
         vectorization: ``"sync"`` (one process) or ``"async"`` (one process per row), for the true simulator.
         autoreset_mode: ``"NextStep"``, ``"SameStep"`` or ``"Disabled"``, with Gymnasium's meaning.
         observation: As in :func:`make_env`.
+        image_size: As in :func:`make_env`.
+        camera: As in :func:`make_env`.
+        render_preset: As in :func:`make_env`.
+        frame_stack: As in :func:`make_env`.
         uncertainty: As in :func:`make_env`.
         render_mode: None or ``"rgb_array"``.
         height: Pixels of a frame.
@@ -100,10 +123,13 @@ def make_vec(
 
     Raises:
         NotRegisteredError: Unknown task.
+        RenderError: Pictures that cannot be had here; says what to install.
+        ViewError: An observation, camera or preset that this task does not have, or a size that is none.
         ValueError: An unknown value of an option, or one that this simulator does not have.
     """
     card = task_card(task)
-    _check_options(card, simulator, init, observation, uncertainty)
+    _check_options(card, simulator, init, uncertainty)
+    view = _view(card, observation, image_size, camera, render_preset, frame_stack)
     if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
         raise ValueError(f"{card.id}: num_envs must be a positive integer, got {num_envs!r}")
     _one_of(card, "array", array, ("numpy", "torch"))
@@ -123,6 +149,7 @@ def make_vec(
             autoreset_mode=AUTORESET[autoreset_mode],
             array=array,
             device=device,
+            view=view,
             render_mode=render_mode,
             height=height,
             width=width,
@@ -138,7 +165,7 @@ def make_vec(
         array=array,
         vectorization=vectorization,
         autoreset_mode=autoreset_mode,
-        observation=observation,
+        view=view,
         uncertainty=uncertainty,
         render_mode=render_mode,
         height=height,
@@ -146,13 +173,21 @@ def make_vec(
     )
 
 
-def _check_options(card: TaskCard, simulator: Any, init: Any, observation: Any, uncertainty: Any) -> None:
+def _view(card: TaskCard, observation: Any, size: Any, camera: Any, preset: Any, stack: Any) -> View:
+    """The view that the options describe, for this task."""
+    try:
+        view = View.parse(observation, image_size=size, camera=camera, render_preset=preset, frame_stack=stack)
+    except ViewError as error:
+        raise ViewError(f"{card.id}: {error}") from None
+    return view.of(card)
+
+
+def _check_options(card: TaskCard, simulator: Any, init: Any, uncertainty: Any) -> None:
     if simulator is not None and not isinstance(simulator, str):
         raise ValueError(
             f"{card.id}: simulator must be a checkpoint folder or a name, as a string, got {type(simulator).__name__}"
         )
     _one_of(card, "init", init, (None, "bank", "true"))
-    _one_of(card, "observation", observation, ("state",))
     _one_of(card, "uncertainty", uncertainty, (False, True))
     if uncertainty and simulator is None:
         raise ValueError(f"{card.id}: the true simulator has no uncertainty; name a world model with simulator=...")

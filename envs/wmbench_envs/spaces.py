@@ -6,27 +6,39 @@ import operator
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict
 
 from wmbench.cards import TaskCard
 from wmbench.errors import LifecycleError
+from wmbench.views import CHANNELS, STATE, View
 
 SEED_LIMIT = 2**31
 """Episode seeds drawn by a reset without a seed lie below this."""
 
 
-def spaces(card: TaskCard) -> tuple[Box, Box]:
-    """Observation and action space of one environment, both float32.
+def spaces(card: TaskCard, view: View | None = None) -> tuple[Any, Box]:
+    """Observation and action space of one environment.
 
     Args:
         card: The task.
+        view: What is observed, None for the state alone.
 
     Returns:
-        Boxes of shape (O,) and (A,). Observations without bounds in the card are unbounded.
+        A Box, or for several names of the view a Dict of them, and a Box (A,) float32. The state is (O,) float32,
+        unbounded where the card has no bounds; pictures are (H, W, C), or (k, H, W, C) if they are stacked.
     """
     low = np.array([-np.inf if d.low is None else d.low for d in card.observation], dtype=np.float32)
     high = np.array([np.inf if d.high is None else d.high for d in card.observation], dtype=np.float32)
-    return Box(low, high, dtype=np.float32), Box(*card.action_bounds(), dtype=np.float32)
+    parts = {STATE: Box(low, high, dtype=np.float32)}
+    view = view or View()
+    for name in view.images:
+        dtype = np.dtype(CHANNELS[name][1])
+        most = np.inf if dtype.kind == "f" else np.iinfo(dtype).max
+        parts[name] = Box(0, most, view.image_shape(name), dtype=dtype.type)
+    observation: Any = Dict({name: parts[name] for name in view.names})
+    if len(view.names) == 1:
+        observation = parts[view.names[0]]
+    return observation, Box(*card.action_bounds(), dtype=np.float32)
 
 
 def metadata(card: TaskCard) -> dict[str, Any]:

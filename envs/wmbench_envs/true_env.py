@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import zlib
+from collections.abc import Mapping
 from typing import Any, NoReturn, Protocol
 
 import gymnasium as gym
@@ -13,6 +14,8 @@ import numpy as np
 from wmbench.cards import SuccessRule, TaskCard
 from wmbench.checks import ActionCheck, misuse
 from wmbench.errors import RenderError, StateError
+from wmbench.views import View
+from wmbench_envs.frames import Frames
 from wmbench_envs.spaces import check_seed, draw_seed, metadata, spaces
 from wmbench_envs.true_branch import HEADER, Branched, Outcome, branch_together
 
@@ -59,6 +62,14 @@ class Backend(Protocol):
         """How far observations (N, O) break the laws of the task's bodies: name to (N,)."""
         ...
 
+    def images(self, view: View) -> Mapping[str, np.ndarray]:
+        """The current scene as each of ``view.images``: name to (H, W, C), a function of the state alone.
+
+        The view's camera and preset are names that the card knows; its ``frame_stack`` is not the backend's concern.
+        A backend that has no such method draws nothing.
+        """
+        ...
+
     def render(self, height: int, width: int) -> np.ndarray:
         """The current scene, (H, W, 3) uint8."""
         ...
@@ -72,24 +83,35 @@ class Backend(Protocol):
         ...
 
 
-class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
+class TrueEnv(gym.Env[Any, np.ndarray]):
     """The true simulator of a task as a Gymnasium environment that obeys the task's card.
 
     Attributes:
         card: The task's card.
+        view: What observations consist of, with camera and preset named.
     """
 
-    def __init__(self, card: TaskCard, *, render_mode: str | None = None, height: int = 240, width: int = 320) -> None:
+    def __init__(
+        self,
+        card: TaskCard,
+        *,
+        view: View | None = None,
+        render_mode: str | None = None,
+        height: int = 240,
+        width: int = 320,
+    ) -> None:
         """Build the backend that the card names.
 
         Args:
             card: The task.
+            view: What observations consist of, None for the state vector.
             render_mode: None or ``"rgb_array"``.
             height: Pixels of a frame.
             width: Pixels of a frame.
 
         Raises:
-            RenderError: An unknown render mode or an impossible size.
+            RenderError: An unknown render mode or an impossible size, or pictures of a simulator that draws none.
+            ViewError: The task has no such camera or preset.
         """
         self.metadata = metadata(card)
         if render_mode not in (None, *self.metadata["render_modes"]):
@@ -98,9 +120,15 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
             raise RenderError(f"{card.id}: height and width must be positive integers, got {height!r} and {width!r}")
         self.card = card
         self.render_mode = render_mode
-        self.observation_space, self.action_space = spaces(card)
+        self.view = (view or View()).of(card)
+        self.observation_space, self.action_space = spaces(card, self.view)
         self._size = (height, width)
         self._backend: Backend = _backend_class(card)(card)
+        self._frames: Frames | None = None
+        if self.view.images:
+            if not hasattr(self._backend, "images"):
+                raise RenderError(f"{card.id}: its simulator draws no pictures; observation='state' is all there is")
+            self._frames = Frames(self.view, self._backend.images)
         self._advance = self._backend.step
         self._bounds = ActionCheck(card)
         self._check = self._bounds.one
@@ -115,7 +143,7 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
         self._steps = 0
         self._return = 0.0
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
         """Begin an episode.
 
         Args:
@@ -123,10 +151,12 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
             options: None or empty: these tasks have no options.
 
         Returns:
-            Observation (O,) float32 and info with ``episode_seed``, ``success`` and ``is_success``.
+            Observation (O,) float32, or what the view asks for, and info with ``episode_seed``, ``success`` and
+            ``is_success``.
 
         Raises:
             LifecycleError: The environment is closed.
+            RenderError: The view has pictures, and they cannot be drawn here; says what to install.
             ValueError: A bad seed, or options.
         """
         if self._closed:
@@ -143,16 +173,17 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
         self._ready = self._begun = True
         info["episode_seed"] = episode_seed
         info["success"] = info["is_success"] = False
-        return observation, info
+        return observation if self._frames is None else self._frames.begin(observation), info
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Apply one action for one control step.
 
         Args:
             action: (A,) float array; what happens outside the bounds is the card's ``action_rule``.
 
         Returns:
-            Observation (O,) float32, reward, terminated, truncated, and info with ``success``.
+            Observation (O,) float32 or what the view asks for, reward, terminated, truncated, and info with
+            ``success``.
 
         Raises:
             LifecycleError: Before reset, after the episode's end, or after close.
@@ -177,6 +208,8 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
         else:
             success = bool(info["success"])
         info["success"] = info["is_success"] = success
+        if self._frames is not None:
+            observation = self._frames.after(observation)
         return observation, reward, terminated, truncated, info
 
     def get_state(self) -> np.ndarray:
@@ -193,14 +226,17 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
         head = (self._tag, self._steps, self._return, not self._ready)
         return np.concatenate((head, self._backend.get_state()), dtype=np.float64)
 
-    def set_state(self, state: np.ndarray) -> np.ndarray:
+    def set_state(self, state: np.ndarray) -> Any:
         """Continue from a saved state: from here on everything equals the original rollout bit for bit.
+
+        Stacked pictures are the one exception: a state does not hold the past, so the stack begins anew, as after a
+        reset.
 
         Args:
             state: As :meth:`get_state` of the same task gave it, in this or another environment object.
 
         Returns:
-            The observation there, (O,) float32.
+            The observation there, (O,) float32 or what the view asks for.
 
         Raises:
             LifecycleError: After close.
@@ -214,7 +250,7 @@ class TrueEnv(gym.Env[np.ndarray, np.ndarray]):
         self._return = float(given[2])
         self._ready = not given[3]
         self._begun = True
-        return observation
+        return observation if self._frames is None else self._frames.begin(observation)
 
     def branch(self, states: np.ndarray, action: np.ndarray, steps: np.ndarray) -> Outcome | None:
         """Follow many branches at once: the same bits as :meth:`set_state` and :meth:`step` for each in turn.

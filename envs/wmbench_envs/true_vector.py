@@ -11,6 +11,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from wmbench.cards import TaskCard
 from wmbench.checks import ActionCheck, misuse
+from wmbench.views import View
 from wmbench_envs.spaces import row_mask, row_seeds, torch_device
 from wmbench_envs.true_env import TrueEnv
 
@@ -22,6 +23,7 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
 
     Attributes:
         card: The task's card.
+        view: What a row's observations consist of.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
         array: str = "numpy",
         device: str = "cpu",
+        view: View | None = None,
         render_mode: str | None = None,
         height: int = 240,
         width: int = 320,
@@ -46,18 +49,21 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
             autoreset_mode: What happens when a row's episode ends.
             array: ``"numpy"`` or ``"torch"``.
             device: Where the tensors live if ``array="torch"``.
+            view: What observations consist of, None for the state vector.
             render_mode: None or ``"rgb_array"``.
             height: Pixels of a frame.
             width: Pixels of a frame.
         """
         self.card = card
         self.num_envs = num_envs
-        row = partial(TrueEnv, card, render_mode=render_mode, height=height, width=width)
+        self.view = (view or View()).of(card)
+        row = partial(TrueEnv, card, view=self.view, render_mode=render_mode, height=height, width=width)
         if vectorization == "sync":
             self._rows: Any = SyncVectorEnv([row] * num_envs, autoreset_mode=autoreset_mode)
         else:
             # A process forked after this one has opened an OpenGL context hangs at its own first picture.
-            context = "forkserver" if render_mode is not None and "OpenGL" in sys.modules else None
+            drawn = render_mode is not None or self.view.images
+            context = "forkserver" if drawn and "OpenGL" in sys.modules else None
             self._rows = AsyncVectorEnv([row] * num_envs, autoreset_mode=autoreset_mode, context=context)
         self.metadata = self._rows.metadata
         self.render_mode = render_mode
@@ -80,7 +86,7 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
             options: None, or ``{"reset_mask": (B,) bool array}`` with at least one True.
 
         Returns:
-            Observations (B, O) float32 and infos, each key with its mask.
+            Observations (B, O) float32, or what the view asks for with B rows, and infos, each key with its mask.
 
         Raises:
             LifecycleError: After close, or a mask at the very first reset.
@@ -101,7 +107,7 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
             actions: (B, A) float array; with ``array="torch"`` a tensor on any device will do as well.
 
         Returns:
-            Observations (B, O) float32, rewards (B,) float64, terminated (B,) bool, truncated (B,) bool, infos.
+            Observations as at reset, rewards (B,) float64, terminated (B,) bool, truncated (B,) bool, infos.
 
         Raises:
             LifecycleError: Before reset, after close, or with a row whose episode has ended (``Disabled`` mode).
@@ -117,8 +123,7 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
         observation, reward, terminated, truncated, infos = self._rows.step(checked)
         self._ended = terminated | truncated
         if self._device is not None and "final_obs" in infos:  # one tensor; rows that go on hold their observation
-            last = zip(infos["final_obs"], observation, strict=True)
-            infos["final_obs"] = np.stack([now if final is None else final for final, now in last])
+            infos["final_obs"] = _dense(infos["final_obs"], observation)
         out = self._out
         return out(observation), out(np.asarray(reward, np.float64)), out(terminated), out(truncated), out(infos)
 
@@ -156,3 +161,13 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
         if isinstance(value, np.ndarray) and value.dtype != object:
             return torch.from_numpy(value).to(self._device)
         return value
+
+
+def _dense(final: np.ndarray, observation: Any) -> Any:
+    """Last observations of rows that have ended, those of the others as they are now: one array (of each name)."""
+    if isinstance(observation, dict):
+        return {
+            name: _dense(np.array([None if f is None else f[name] for f in final] + [None], dtype=object)[:-1], now)
+            for name, now in observation.items()
+        }
+    return np.stack([now if last is None else last for last, now in zip(final, observation, strict=True)])

@@ -8,8 +8,9 @@ from gymnasium.vector import AutoresetMode
 
 from wmbench import checkpoints
 from wmbench.cards import TaskCard
-from wmbench.errors import CheckpointError, RenderError
+from wmbench.errors import CheckpointError, RenderError, ViewError
 from wmbench.registration import task_card
+from wmbench.views import View
 from wmbench_envs.spaces import metadata, torch_device
 from wmbench_envs.twin_core import Imagination
 from wmbench_envs.twin_env import LearnedEnv
@@ -24,7 +25,7 @@ def make_twin(
     simulator: str,
     init: str | None = None,
     device: str = "cpu",
-    observation: str = "state",
+    view: View | None = None,
     uncertainty: bool = False,
     render_mode: str | None = None,
     height: int = 240,
@@ -38,7 +39,7 @@ def make_twin(
         init: ``"bank"`` (starts stored with the checkpoint), ``"true"`` (the true simulator's own reset with
             the same seed), or None: the bank if there is one, else the true simulator.
         device: Torch device of the model.
-        observation: ``"state"``.
+        view: What observations consist of; None, or the state alone.
         uncertainty: Whether infos carry the model's named uncertainties.
         render_mode: None or ``"rgb_array"``.
         height: Pixels of a frame.
@@ -48,9 +49,11 @@ def make_twin(
         CheckpointError: The model is unreadable, unsafe, or made for another task; or it has no bank.
         MissingHeadError: The model lacks a prediction that the task needs.
         RenderError: A render mode that is unknown, or that nothing here can serve.
+        ViewError: Pictures as observations of a model that predicts none.
         ValueError: The device cannot be used here.
     """
     card = task_card(task)
+    _check_view(card, view)
     core = _core(card, simulator, 1, init=init, device=device, array="numpy", uncertainty=uncertainty)
     return LearnedEnv(core, _renderer(card, core, render_mode, height, width))
 
@@ -65,7 +68,7 @@ def make_twin_vec(
     array: str = "numpy",
     vectorization: str = "sync",
     autoreset_mode: str = "NextStep",
-    observation: str = "state",
+    view: View | None = None,
     uncertainty: bool = False,
     render_mode: str | None = None,
     height: int = 240,
@@ -82,7 +85,7 @@ def make_twin_vec(
         array: ``"numpy"`` or ``"torch"``: what goes in and out. Tensors stay on the device.
         vectorization: Only ``"sync"``: all rows are one batch of one process.
         autoreset_mode: ``"NextStep"``, ``"SameStep"`` or ``"Disabled"``.
-        observation: ``"state"``.
+        view: What observations consist of; None, or the state alone.
         uncertainty: Whether infos carry the model's named uncertainties.
         render_mode: None or ``"rgb_array"``.
         height: Pixels of a frame.
@@ -100,6 +103,7 @@ def make_twin_vec(
             f"{card.id}: a learned twin steps all rows as one batch; vectorization={vectorization!r} is for the "
             "true simulator, leave it out"
         )
+    _check_view(card, view)
     core = _core(card, simulator, num_envs, init=init, device=device, array=array, uncertainty=uncertainty)
     renderer = _renderer(card, core, render_mode, height, width)
     return LearnedVectorEnv(core, renderer, array=array, autoreset_mode=AutoresetMode(autoreset_mode))
@@ -124,6 +128,15 @@ def _core(
     else:
         starts = TrueStarts(card, device=where)
     return Imagination(card, model, starts, num_envs, device=where, array=array, uncertainty=uncertainty)
+
+
+def _check_view(card: TaskCard, view: View | None) -> None:
+    """Refuse pictures as observations of a model that predicts the state."""
+    if view is not None and view.images:
+        raise ViewError(
+            f"{card.id}: world models predict the state, so a learned simulator observes no {view.images[0]}; "
+            "leave observation at 'state' (render_mode='rgb_array' draws what is predicted)"
+        )
 
 
 def _renderer(card: TaskCard, core: Imagination, render_mode: str | None, height: int, width: int) -> Any:
