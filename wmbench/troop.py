@@ -42,7 +42,7 @@ class Troop:
             ValueError: A position that belongs to no policy.
         """
         who = np.asarray(positions, dtype=np.int64) // self.each  # (B,)
-        if len(who) and not (0 <= who.min() and who.max() < len(self.policies)):
+        if len(who) and (who.min() < 0 or who.max() >= len(self.policies)):
             raise ValueError(f"{len(self.policies)} policies of {self.each} episodes each have no episode {positions}")
         return {"who": who, "own": [policy.initial(len(who)) for policy in self.policies]}
 

@@ -13,8 +13,7 @@ from wmbench.cards import TaskCard
 from wmbench.errors import NotRegisteredError
 from wmbench.machine import obstacle
 from wmbench.registration import shipped_checkpoints, task_cards
-
-SEEN = ("state", "rgb", "depth", "segmentation")
+from wmbench.views import NAMES as SEEN
 
 
 def main(
