@@ -58,6 +58,23 @@ def test_bytes_do_not_depend_on_when_they_were_committed(written, tmp_path, toy_
     assert piecemeal.manifest == at_once.manifest
 
 
+def test_splits_facts_and_generators_of_another_dataset_are_kept(tmp_path, toy_card, toy_episode):
+    made = {"versions": {"wmbench": "0.0.1"}, "commit": "abc", "dirty": False, "commit_missing": None}
+    options = {"facts": {"view": {"image_size": [64, 64]}}, "generators": [made]}
+    given = ["test", "train", "val", "test"]
+    for _ in range(2):  # the second writer goes on where the first stopped
+        with DatasetWriter(tmp_path / "data", toy_card, **options) as writer:
+            for split in given:
+                assert writer.add(toy_episode(len(writer)), split=split) == split
+            with pytest.raises(DatasetError, match="'tests'"):
+                writer.add(toy_episode(9), split="tests")
+    data = Dataset(tmp_path / "data", verify=True)
+    assert data.index["split"].tolist() == given * 2
+    assert data.manifest["view"] == {"image_size": [64, 64]} and data.manifest["generators"][0] == made
+    with pytest.raises(DatasetError, match="view"):
+        DatasetWriter(tmp_path / "data", toy_card, facts={"view": {"image_size": [32, 32]}})
+
+
 def test_digest_follows_contents_and_task_and_not_the_place(written, tmp_path, toy_card, toy_episode):
     data = written(5)
     shutil.copytree(data.folder, tmp_path / "elsewhere")

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from wmbench.cards import TaskCard
-from wmbench.episodes.data import CORE, EpisodeData, check_episode, check_fractions, split_of
+from wmbench.episodes.data import CORE, SPLITS, EpisodeData, check_episode, check_fractions, split_of
 from wmbench.episodes.dataset import Dataset
 from wmbench.episodes.statistics import Normalisation
 from wmbench.episodes.storage import FORMAT, INDEX, INDEX_DTYPE, MANIFEST, clean, write_shard
@@ -43,6 +43,8 @@ class DatasetWriter:
         split: Sequence[float] = (0.8, 0.1, 0.1),
         plan: Mapping[str, Any] | None = None,
         shard_bytes: int = SHARD_BYTES,
+        facts: Mapping[str, Any] | None = None,
+        generators: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Open a folder for writing, removing what a killed writer left.
 
@@ -52,6 +54,8 @@ class DatasetWriter:
             split: Shares of train, val and test, by episode and within each source.
             plan: Plain data on how the episodes are made; an existing dataset must have the same.
             shard_bytes: Size at which a shard is full.
+            facts: Further entries of the manifest, plain data; an existing dataset must have the same.
+            generators: Code that made the episodes elsewhere, as another manifest lists it; new datasets only.
 
         Raises:
             DatasetError: The folder holds something else, or a dataset of another task, plan, split or shard
@@ -62,10 +66,11 @@ class DatasetWriter:
         self.split = check_fractions(split)
         self.plan = None if plan is None else json.loads(json.dumps(plan))  # as it will be read back
         self.shard_bytes = shard_bytes
+        self.facts: dict[str, Any] = json.loads(json.dumps(facts or {}))
         self._shards: list[str] = []
         self._files: dict[str, dict[str, Any]] = {}
         self._fields: dict[str, dict[str, Any]] = {}
-        self._generators: list[dict[str, Any]] = []
+        self._generators: list[dict[str, Any]] = [dict(generator) for generator in generators]
         self._counts: Counter[tuple[str, str]] = Counter()
         self._steps: Counter[tuple[str, str]] = Counter()
         self._statistics = Normalisation(task)
@@ -92,11 +97,12 @@ class DatasetWriter:
         """The split that the next episode of a source will belong to."""
         return split_of(self.count(source), self.split)
 
-    def add(self, episode: EpisodeData) -> str:
+    def add(self, episode: EpisodeData, *, split: str | None = None) -> str:
         """Append one episode; it is on disk after the next commit.
 
         Args:
             episode: Valid, with at least one step and finite numbers.
+            split: Where it belongs; None continues the source's own pattern.
 
         Returns:
             The split it was given.
@@ -110,7 +116,9 @@ class DatasetWriter:
             differing = sorted(name for name in {*fields, *self._fields} if fields.get(name) != self._fields.get(name))
             raise DatasetError(f"{self.folder}: the fields {differing} differ from those of the episodes before")
         self._fields = fields
-        split = self.next_split(episode.source)
+        split = self.next_split(episode.source) if split is None else split
+        if split not in SPLITS:
+            raise DatasetError(f"{self.folder}: no split is called {split!r}; there are {', '.join(SPLITS)}")
         row = (len(episode), episode.seed, episode.source, split, episode.succeeded(self.task), episode.total_reward)
         self._count(arrays, row)
         self._queue(arrays, row)
@@ -185,7 +193,7 @@ class DatasetWriter:
             return
         dataset = Dataset(self.folder, task=self.task)
         manifest = dataset.manifest
-        wanted = {"split": list(self.split), "plan": self.plan, "shard_bytes": self.shard_bytes}
+        wanted = {"split": list(self.split), "plan": self.plan, "shard_bytes": self.shard_bytes, **self.facts}
         for key, value in wanted.items():
             if manifest.get(key) != value:
                 raise DatasetError(
@@ -250,6 +258,7 @@ class DatasetWriter:
             "shards": self._shards,
             "files": self._files,
             "generators": [*(g for g in self._generators if g != generator), generator],
+            **self.facts,
         }
 
 
