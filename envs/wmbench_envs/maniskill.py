@@ -6,7 +6,7 @@ import gc
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +14,9 @@ import gymnasium as gym
 import numpy as np
 
 from wmbench.cards import TaskCard
-from wmbench.errors import RenderError, StateError
-from wmbench_envs.maniskill_device import INSTALL, has_renderer
+from wmbench.errors import RenderError, StateError, require
+from wmbench_envs.maniskill_device import INSTALL, has_renderer, undrawn
+from wmbench_envs.maniskill_images import Looks, devices_by_name
 from wmbench_envs.true_branch import Branched
 
 BEYOND = 64
@@ -38,6 +39,9 @@ class ManiSkill:
 
     Success does not end an episode, as under ManiSkill's own ``ignore_terminations``.
 
+    Nobody looks at most episodes, so scenes are built without anything to be drawn, until the first picture is asked
+    for: the scene is then built anew with what it takes, and the episode replayed in it. The physics is the same.
+
     The card's ``kwargs`` may hold ``agents`` (name and action size of each robot, in order, for tasks whose action is
     a dictionary) and ``ends_on_fail`` (whether the task's ``fail`` ends an episode); all others go to the environment.
     """
@@ -49,36 +53,64 @@ class ManiSkill:
             MissingExtraError: ManiSkill is not installed.
         """
         self._card = card
+        require("mani_skill", "maniskill")
         kwargs = dict(card.kwargs)
         agents = kwargs.pop("agents", ())
         self._agents = [str(name) for name, _ in agents]
         self._cuts = np.cumsum([int(size) for _, size in agents])[:-1].tolist()
         self._ends_on_fail = bool(kwargs.pop("ends_on_fail", False))
-        self._drawn = has_renderer()
-        if not self._drawn:
-            kwargs["render_backend"] = "none"
-        with _quiet():
-            import mani_skill.envs  # noqa: F401  registers the tasks
-
-            env: Any = gym.make(
-                card.backend_id,
-                disable_env_checker=True,
-                obs_mode="state",
-                num_envs=1,
-                sim_backend="physx_cpu",
-                reconfiguration_freq=0,
-                **kwargs,
-            ).unwrapped
-        self._env = env
-        self._advance = env.step
+        self._kwargs = kwargs
+        self._looks: Looks | None = None  # nothing is drawn
+        self._build()
         self._seed = -1
         self._count = 0
         self._actions = np.zeros((card.horizon + BEYOND, len(card.action)), np.float32)
         self._observation = np.zeros(len(card.observation), np.float32)
 
+    def _build(self) -> None:
+        """Make the environment, to be drawn or not."""
+        drawn: dict[str, Any] = {"render_backend": "none"}
+        if self._looks is not None:
+            drawn = {"render_backend": self._looks.device, "sensor_configs": self._looks.sensors()}
+        with _quiet(), self._stage(), devices_by_name():
+            env: Any = gym.make(
+                self._card.backend_id,
+                disable_env_checker=True,
+                obs_mode="state",
+                num_envs=1,
+                sim_backend="physx_cpu",
+                reconfiguration_freq=0,
+                **drawn,
+                **self._kwargs,
+            ).unwrapped
+        self._env = env
+        self._advance = env.step
+
+    def _stage(self) -> Any:
+        """The context in which a scene is built."""
+        return undrawn() if self._looks is None else nullcontext()
+
+    def _draw(self, looks: Looks) -> None:
+        """Have a scene that can be drawn in this way; the episode goes on where it was.
+
+        Raises:
+            RenderError: There is no render device.
+        """
+        if looks == self._looks:
+            return
+        if not has_renderer():
+            raise RenderError(f"{self._card.id}: {INSTALL}")
+        state = self.get_state()
+        self.close()
+        self._looks = looks
+        self._build()
+        self._seed = -1  # what is replayed now began in another scene
+        if state[0] >= 0:
+            self.set_state(state)
+
     def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
         """As the first reset of a new environment with this seed and ``options={"reconfigure": True}``."""
-        with _quiet():
+        with _quiet(), self._stage():
             observation, _ = self._env.reset(seed=seed, options={"reconfigure": True})
         robot = self._env.agent
         for one in robot.agents if self._agents else [robot]:
@@ -136,13 +168,12 @@ class ManiSkill:
         return None
 
     def render(self, height: int, width: int) -> np.ndarray:
-        """The current scene, (H, W, 3) uint8.
+        """The current scene as ManiSkill shows it to people, (H, W, 3) uint8.
 
         Raises:
             RenderError: There is no render device.
         """
-        if not self._drawn:
-            raise RenderError(f"{self._card.id}: {INSTALL}")
+        self._draw(self._looks or Looks())
         import torch
 
         frame = self._env.render_rgb_array()[0].float().permute(2, 0, 1)[None]  # (1, 3, h, w)

@@ -1,10 +1,13 @@
-"""Whether SAPIEN finds a render device here, and what stands in for its materials where it does not."""
+"""Whether SAPIEN finds a render device here, and what stands in for its materials where nothing is to be drawn."""
 
 from __future__ import annotations
 
 import functools
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 from wmbench.errors import require
@@ -21,28 +24,42 @@ INSTALL = (
 
 @functools.cache
 def has_renderer() -> bool:
-    """Whether SAPIEN can make a material here.
-
-    Where it cannot, its materials and textures are replaced by inert ones from now on, in every module of SAPIEN and
-    ManiSkill that is loaded or will be: a scene can then be built and simulated, and never drawn. Where it can, nothing
-    is touched.
+    """Whether SAPIEN can make a material here: it then has a device, which it opens, to draw with.
 
     Raises:
         MissingExtraError: ManiSkill is not installed.
     """
-    require("mani_skill", "maniskill")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # SAPIEN says that it falls back on its own libvulkan
-        import sapien.pysapien.render
-        import sapien.render
-    if sapien.render.RenderMaterial is Inert:
-        return False
     try:
-        sapien.render.RenderMaterial()
+        _real()["RenderMaterial"]()
     except RuntimeError:
-        _stand_in({name: getattr(sapien.render, name) for name in NAMES})
         return False
     return True
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """While a scene is built that nobody will look at: its materials and textures are inert.
+
+    SAPIEN makes both while it builds a scene, which is the only thing about a simulation that fails without a render
+    device, and costs time with one. Inside this context inert objects stand in for them, in every module of SAPIEN and
+    ManiSkill; such a scene (``render_backend="none"``) is simulated to the same bits. Afterwards all is as before, so
+    that other environments of the process can be drawn.
+
+    Raises:
+        MissingExtraError: ManiSkill is not installed.
+    """
+    real = _real()
+    places = [(module, name) for module in _modules() for name, cls in real.items() if vars(module).get(name) is cls]
+    for module, name in places:
+        setattr(module, name, Inert)
+    try:
+        yield
+    finally:
+        # All modules again: some may have been imported meanwhile.
+        for module in _modules():
+            for name, cls in real.items():
+                if vars(module).get(name) is Inert:
+                    setattr(module, name, cls)
 
 
 class Inert:
@@ -65,9 +82,26 @@ class Inert:
         return self
 
 
-def _stand_in(real: dict[str, Any]) -> None:
-    """Replace the real classes wherever they have been imported to."""
-    for module in [m for name, m in sys.modules.items() if name.startswith(("sapien", "mani_skill"))]:
-        for name, cls in real.items():
-            if getattr(module, name, None) is cls:
-                setattr(module, name, Inert)
+@functools.cache
+def _real() -> dict[str, type]:
+    """SAPIEN's own classes."""
+    require("mani_skill", "maniskill")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SAPIEN says that it falls back on its own libvulkan
+        import mani_skill.envs  # the modules that import the names, before any is replaced
+        import sapien.render
+
+    assert mani_skill.envs
+    return {name: getattr(sapien.render, name) for name in NAMES}
+
+
+_known: tuple[int, list[ModuleType]] = (0, [])
+
+
+def _modules() -> list[ModuleType]:
+    """Of SAPIEN and ManiSkill, all that are loaded."""
+    global _known
+    if _known[0] != len(sys.modules):
+        names = [name for name in sys.modules if name.startswith(("sapien", "mani_skill"))]
+        _known = len(sys.modules), [sys.modules[name] for name in names]
+    return _known[1]

@@ -49,13 +49,12 @@ def raw_simulator(task: wmbench.cards.TaskCard) -> tuple[Callable[[int], Any], C
 
 def raw_maniskill(task: wmbench.cards.TaskCard) -> tuple[Callable[[int], Any], Callable[[np.ndarray], bool]]:
     """ManiSkill without its wrappers; the same observation, reward and ending taken out of its tensors."""
-    import mani_skill.envs  # noqa: F401
-
-    from wmbench_envs.maniskill_device import has_renderer
+    from wmbench_envs.maniskill_device import undrawn
 
     kwargs = {k: v for k, v in task.kwargs.items() if k not in ("agents", "ends_on_fail")}
-    backend = {} if has_renderer() else {"render_backend": "none"}
-    env = gym.make(task.backend_id, obs_mode="state", sim_backend="physx_cpu", **backend, **kwargs).unwrapped
+    kwargs |= {"obs_mode": "state", "sim_backend": "physx_cpu", "render_backend": "none"}
+    with undrawn():
+        env = gym.make(task.backend_id, **kwargs).unwrapped
     names = [name for name, _ in task.kwargs.get("agents", ())]
 
     def step(action: np.ndarray) -> bool:
@@ -65,7 +64,11 @@ def raw_maniskill(task: wmbench.cards.TaskCard) -> tuple[Callable[[int], Any], C
         float(reward)
         return bool(terminated)
 
-    return lambda seed: env.reset(seed=seed, options={"reconfigure": True}), step
+    def reset(seed: int) -> None:
+        with undrawn():
+            env.reset(seed=seed, options={"reconfigure": True})
+
+    return reset, step
 
 
 def overhead(name: str) -> tuple[float, float, float]:

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -56,12 +57,24 @@ def actions(card: TaskCard, n: int, seed: int = 0) -> np.ndarray:
 
 
 def bare(card: TaskCard) -> Any:
-    """The environment as a user of ManiSkill would make it, on a machine with or without a driver."""
+    """The environment as a user of ManiSkill would make it, drawn where there is a driver."""
     from wmbench_envs.maniskill_device import has_renderer
 
     kwargs = {k: v for k, v in card.kwargs.items() if k not in ("agents", "ends_on_fail")}
-    backend = {} if has_renderer() else {"render_backend": "none"}
-    return gym.make(card.backend_id, obs_mode="state", sim_backend="physx_cpu", **backend, **kwargs)
+    if has_renderer():
+        return gym.make(card.backend_id, obs_mode="state", sim_backend="physx_cpu", **kwargs)
+    from wmbench_envs.maniskill_device import undrawn
+
+    with undrawn():
+        return gym.make(card.backend_id, obs_mode="state", sim_backend="physx_cpu", render_backend="none", **kwargs)
+
+
+def anew(raw: Any, seed: int) -> Any:
+    """Reset the bare environment in a new scene: the seed decides the shapes of some tasks."""
+    from wmbench_envs.maniskill_device import has_renderer, undrawn
+
+    with nullcontext() if has_renderer() else undrawn():
+        return raw.reset(seed=seed, options={"reconfigure": True})[0]
 
 
 def as_given(card: TaskCard, action: np.ndarray) -> Any:
@@ -80,8 +93,7 @@ def test_tasks_equal_the_bare_environment(card: TaskCard) -> None:
     uids = inner.robot_uids if isinstance(inner.robot_uids, tuple) else (inner.robot_uids,)
     names = {getattr(uid, "uid", uid).replace("_", "").removesuffix("pro") for uid in uids}
     assert names == {card.robot.removeprefix("two of ").replace("_", "")}
-    options = {"reconfigure": True}  # the seed decides the shapes of some tasks
-    a, b = env.reset(seed=3)[0], raw.reset(seed=3, options=options)[0]
+    a, b = env.reset(seed=3)[0], anew(raw, 3)
     assert np.array_equal(a, b[0].numpy())
     for action in actions(card, 10):
         kept = action.copy()
@@ -440,23 +452,31 @@ def test_pictures_where_there_is_a_device_and_the_sentence_elsewhere() -> None:
 
 
 def test_without_the_extra_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from wmbench_envs import maniskill
-    from wmbench_envs.maniskill_device import has_renderer
-
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(maniskill, "has_renderer", has_renderer.__wrapped__)
     with pytest.raises(MissingExtraError, match=r"pip install 'wmbench\[maniskill\]'"):
         gym.make("wmbench/MS-PickCube-v0")
 
 
-def test_materials_stand_in_only_where_there_is_no_device() -> None:
-    from wmbench_envs.maniskill_device import Inert, has_renderer
-
-    drawn = has_renderer()
+def test_materials_stand_in_only_while_nothing_is_drawn() -> None:
     import sapien.render
 
-    assert (sapien.render.RenderMaterial is Inert) != drawn
-    assert has_renderer.__wrapped__() == drawn  # asked again, the stand-ins are not taken for real ones
+    from wmbench_envs.maniskill_device import Inert, undrawn
+
+    def materials() -> list[Any]:
+        return [
+            sapien.render.RenderMaterial,
+            sapien.pysapien.render.RenderMaterial,
+            sapien.wrapper.urdf_loader.RenderMaterial,
+        ]
+
+    real = materials()
+    assert Inert not in real
+    with pytest.raises(ZeroDivisionError), undrawn():
+        assert materials() == [Inert] * 3
+        with undrawn():
+            assert materials() == [Inert] * 3
+        raise ZeroDivisionError
+    assert materials() == real
     thing = Inert(base_color=[1, 0, 0])
     thing.roughness = 0.5
     assert isinstance(thing.anything.at(3, all=4), Inert)
