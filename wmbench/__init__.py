@@ -13,15 +13,17 @@ from wmbench.registration import register_all, task_card, task_cards
 if TYPE_CHECKING:
     from wmbench.collecting import collect as collect
     from wmbench.evaluating import evaluate as evaluate
+    from wmbench.frozen import frozen as frozen
     from wmbench.runs import run as run
     from wmbench.training import train as train
 
 __version__ = "0.1.0"
-__all__ = ["collect", "evaluate", "run", "task_card", "task_cards", "train"]
+__all__ = ["collect", "evaluate", "frozen", "run", "task_card", "task_cards", "train"]
 
 _LAZY = {
     "collect": "wmbench.collecting",
     "evaluate": "wmbench.evaluating",
+    "frozen": "wmbench.frozen",
     "run": "wmbench.runs",
     "train": "wmbench.training",
 }

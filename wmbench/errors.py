@@ -39,6 +39,10 @@ class DatasetError(WmbenchError, ValueError):
     """A dataset that is unreadable, corrupt, or does not fit what is asked of it."""
 
 
+class RecipeError(DatasetError):
+    """A recipe for a dataset that is malformed, or that this task cannot meet."""
+
+
 class CardError(WmbenchError, ValueError):
     """A task or model card that contradicts itself or its simulator."""
 

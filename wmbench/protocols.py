@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import torch
 
@@ -123,6 +125,15 @@ class Policy(Protocol):
             Actions (B, A) float32 inside the task's bounds, and the next state. Row i must not depend on
             the other rows, nor on how many there are.
         """
+        ...
+
+
+@runtime_checkable
+class Intervened(Protocol):
+    """A policy that something else takes over from now and then, and that can say afterwards when that was."""
+
+    def interventions(self, seeds: Sequence[int] | np.ndarray, steps: int) -> np.ndarray:
+        """(B, T) bool for B episodes by their seeds and T steps, True where not the policy itself acted."""
         ...
 
 

@@ -120,6 +120,12 @@ checkpoints = Registry("wmbench.checkpoints", "checkpoint collection")
 recorders = Registry("wmbench.recorders", "recorder")
 """Name of a recording to a :class:`wmbench.recording.recorder.Recorder`."""
 
+recipes = Registry("wmbench.recipes", "recipe")
+"""Name to a recipe as plain data, see :mod:`wmbench.collecting.recipes`."""
+
+frozen = Registry("wmbench.frozen", "collection of frozen test sets")
+"""Package name to a function without arguments: task id to the folder of its frozen test set."""
+
 floors = Registry("wmbench.floors", "table of floors")
 """Package name to a function without arguments: plain data, ``tasks`` being task id to its entry, see
 :mod:`wmbench.floors`."""

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from wmbench.cards import TaskCard
-from wmbench.collecting.sources import PER_SOURCE, read_sources
-from wmbench.collecting.workers import Job, run_jobs
+from wmbench.collecting.ledger import Ledger
+from wmbench.collecting.recipes import Recipe, load_recipe
+from wmbench.collecting.sources import Source, intervenes, read_sources, recipe_sources
+from wmbench.collecting.workers import Crew, Job, Taken, Work
 from wmbench.episodes import Dataset, DatasetWriter
 from wmbench.episodes.data import check_fractions, split_of
-from wmbench.errors import DatasetError
+from wmbench.errors import DatasetError, RecipeError
+from wmbench.frozen import FrozenStarts
 from wmbench.progress import progress
 from wmbench.protocols import Policy
 from wmbench.registration import task_card
-from wmbench.seeding import episode_seeds
 
 COMMIT_SECONDS = 10.0
 
@@ -24,6 +28,7 @@ def collect(
     task: TaskCard | str,
     out: Path | str,
     *,
+    recipe: str | Path | Mapping[str, Any] | Recipe | None = None,
     policy: str | Policy | Sequence[str | Policy] = "random",
     episodes: int | Sequence[int] = 20,
     seed: int = 0,
@@ -40,45 +45,53 @@ def collect(
     Args:
         task: Card, id or short name.
         out: Folder of the dataset.
+        recipe: A mixture of behaviour by registered name, as a JSON file or as plain data, in place of ``policy`` and
+            ``noise``; see :mod:`wmbench.collecting.recipes`. Its sources' shares are met by largest remainder,
+            episodes that are not what a source is asked for are discarded and counted, no test episode begins where
+            one of another split does, and none begins where one of the task's frozen test set does.
         policy: A registered name, a checkpoint folder, an object that acts, or several of them: each is a
             source that the manifest counts. With workers, objects must be picklable, and the caller's module
             importable (``if __name__ == "__main__":`` around the call in a script).
-        episodes: How many in all, one number per policy.
+        episodes: How many, one number per policy; in all with a recipe.
         seed: Root of all seeds.
         workers: Processes that run episodes.
         noise: Gaussian action noise, as a share of half the action range; one number per policy.
-        split: Shares of train, val and test within each source.
+        split: Shares of train, val and test: within each source, with a recipe over the whole.
         show_progress: Whether to show a progress line.
 
     Returns:
-        The dataset.
+        The dataset. Where a policy can say that something else acted in its place, its episodes (and with a recipe
+        all) carry the field ``intervention`` (T,) bool.
 
     Raises:
         DatasetError: The folder holds something else, or the plan differs from the one it was begun with.
+        RecipeError: The recipe is none, or the task cannot meet it.
         WmbenchError: A policy cannot be found, or fails.
     """
     card = task_card(task) if isinstance(task, str) else task
     if seed < 0 or workers < 1:
         raise DatasetError(f"seed must not be negative and workers at least 1, got seed {seed} and workers {workers}")
-    sources = read_sources(card, policy, episodes, noise)
     check_fractions(split)
-    plan = {"seed": seed, "sources": [{"name": s.name, "policy": s.identity, "noise": s.noise} for s in sources]}
-    with DatasetWriter(out, card, split=split, plan=plan) as writer:
-        for source in sources:
-            if (have := writer.count(source.name)) > source.episodes:
-                raise DatasetError(
-                    f"{writer.folder} already has {have} episodes of {source.name!r}, asked for {source.episodes}: "
-                    "ask for at least as many, or choose a new folder"
-                )
-        jobs = [
-            Job(number, _seed(seed, card, number, i, split_of(i, split)))
-            for number, source in enumerate(sources)
-            for i in range(writer.count(source.name), source.episodes)
-        ]
+    mixture = None if recipe is None else load_recipe(recipe)
+    sources = _mixed(mixture, card, policy, episodes, noise) if mixture else read_sources(card, policy, episodes, noise)
+    plan: dict[str, Any] = {"seed": seed}
+    plan["sources"] = [{"name": s.name, "policy": s.identity, "noise": s.noise} for s in sources]
+    if mixture:
+        plan["recipe"] = mixture.to_json()
+    flags = mixture is not None or any(intervenes(s.policy, card) for s in sources)
+    work = Work(card, tuple(sources), seed, flags)
+    within: Any = "dataset" if mixture else "source"
+    with DatasetWriter(out, card, split=split, plan=plan, split_within=within) as writer:
+        jobs = _jobs(writer, sources)
+        ledger = Ledger(mixture, card, sources, writer, FrozenStarts(card)) if mixture else None
         total = sum(source.episodes for source in sources)
-        committed = time.monotonic()
-        with progress(f"collect {card.name}", total, show=show_progress, done=len(writer)) as advance:
-            for episode in run_jobs(card, sources, jobs, min(workers, len(jobs))):
+        with (
+            progress(f"collect {card.name}", total, show=show_progress, done=len(writer)) as advance,
+            Crew(work, min(workers, len(jobs))) as crew,
+        ):
+            committed = time.monotonic()
+            for taken in crew.results(jobs):
+                episode = _accept(taken, crew, ledger)
                 writer.add(episode)
                 advance(1, f"{episode.source}: return {episode.total_reward:.4g}, {len(episode)} steps")
                 if time.monotonic() - committed > COMMIT_SECONDS:
@@ -87,5 +100,44 @@ def collect(
     return Dataset(out, task=card)
 
 
-def _seed(root: int, card: TaskCard, source: int, index: int, split: str) -> int:
-    return episode_seeds(root, card.id, split, 1, start=source * PER_SOURCE + index)[0]
+def _mixed(recipe: Recipe, card: TaskCard, policy: Any, episodes: Any, noise: Any) -> list[Source]:
+    """The recipe's sources; everything that a recipe decides itself must not be given."""
+    if policy != "random" or noise != 0.0:
+        raise RecipeError(
+            f"the recipe {recipe.name!r} says itself who acts: give either a recipe or policies and noise"
+        )
+    if not isinstance(episodes, int) or episodes < 1:
+        raise RecipeError(f"a recipe takes one number of episodes in all, at least 1, got {episodes}")
+    return recipe_sources(recipe, card, episodes)
+
+
+def _jobs(writer: DatasetWriter, sources: Sequence[Source]) -> list[Job]:
+    """What is still to be done, in the order in which it is stored."""
+    jobs = []
+    position = len(writer)
+    for number, source in enumerate(sources):
+        if (have := writer.count(source.name)) > source.episodes:
+            raise DatasetError(
+                f"{writer.folder} already has {have} episodes of {source.name!r}, asked for {source.episodes}: "
+                "ask for at least as many, or choose a new folder"
+            )
+        for index in range(have, source.episodes):
+            place = index if writer.split_within == "source" else position
+            jobs.append(Job(number, index, split_of(place, writer.split)))
+            position += 1
+    return jobs
+
+
+def _accept(taken: Taken, crew: Crew, ledger: Ledger | None) -> Any:
+    """The job's episode, tried again while it begins where it must not."""
+    clashes: list[str] = []
+    while ledger is not None:
+        if taken.episode is None:
+            raise ledger.unmet(taken, clashes)
+        refused = ledger.refusal(taken.episode, taken.job.split)
+        if refused is None:
+            ledger.keep(taken, taken.episode, len(clashes))
+            break
+        clashes.append(refused)
+        taken = crew.again(replace(taken.job, attempt=taken.attempt + 1))
+    return taken.episode

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from wmbench import registry
 from wmbench.cards import TaskCard
+from wmbench.collecting.recipes import Recipe
+from wmbench.episodes import EpisodeData
 from wmbench.episodes.storage import file_hash
 from wmbench.errors import DatasetError
 from wmbench.keys import fold_in, normal
-from wmbench.protocols import Policy, State
+from wmbench.protocols import Intervened, Policy, State
 
 PER_SOURCE = 1_000_000
 """Seeds set aside for each source of a plan, so that a source may grow without moving the others."""
@@ -43,6 +46,8 @@ class NoisyPolicy:
         self.policy = policy
         self.low, self.high = task.action_bounds()
         self.scale = np.float32(noise) * (self.high - self.low) / 2
+        if isinstance(policy, Intervened):
+            self.interventions = policy.interventions
 
     def initial(self, batch_size: int) -> State:
         """State of the policy inside."""
@@ -57,13 +62,81 @@ class NoisyPolicy:
 
 @dataclass(frozen=True)
 class Source:
-    """One kind of behaviour in a plan: who acts, under which name, and for how many episodes."""
+    """One kind of behaviour in a plan.
+
+    Attributes:
+        policy: Who acts: a reference, or an object.
+        name: What its episodes carry.
+        identity: What must stay the same for a dataset to be continued.
+        episodes: How many.
+        noise: Gaussian action noise, as a share of half the action range.
+        config: Settings of a registered policy.
+        kind: What its episodes must be, one of :data:`wmbench.collecting.recipes.KINDS`.
+        tries: How many are run at most for one that is kept.
+    """
 
     policy: Any
     name: str
     identity: str
     episodes: int
     noise: float
+    config: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "any"
+    tries: int = 1
+
+    def make(self, card: TaskCard) -> Policy:
+        """The policy that acts on a task.
+
+        Raises:
+            CheckpointError: There is none.
+        """
+        policy = self.policy
+        if isinstance(policy, (str, Path)):
+            from wmbench.evaluating import make_policy
+
+            policy = make_policy(str(policy), card, config=self.config)
+        return NoisyPolicy(policy, card, self.noise) if self.noise else policy
+
+
+def recipe_sources(recipe: Recipe, card: TaskCard, episodes: int) -> list[Source]:
+    """A recipe's sources on a task, with the numbers of episodes that meet its shares.
+
+    Raises:
+        RecipeError: The task lacks a policy, or there are too few episodes.
+    """
+    counts = recipe.counts(episodes)
+    found = zip(recipe.sources, recipe.chosen(card), counts, strict=True)
+    return [
+        Source(
+            policy=who.policy,
+            name=who.name,
+            identity=_identify(who.policy, card)[1],
+            episodes=count,
+            noise=who.noise,
+            config=who.config,
+            kind=source.kind,
+            tries=recipe.tries,
+        )
+        for source, who, count in found
+    ]
+
+
+def intervenes(policy: Any, card: TaskCard) -> bool:
+    """Whether a policy, or what a reference names, can say when something else acted in its place."""
+    if not isinstance(policy, (str, Path)):
+        return hasattr(policy, "interventions")
+    from wmbench import checkpoints
+
+    folder = checkpoints.find(str(policy), card, kind="policy")
+    name = str(policy) if folder is None else checkpoints.read_config(folder)["name"]
+    return hasattr(registry.policies.load(name), "interventions")
+
+
+def interventions(policy: Any, episode: EpisodeData) -> np.ndarray:
+    """Where something else acted in an episode: (T,) bool, nowhere for a policy that knows of nothing."""
+    if not hasattr(policy, "interventions"):
+        return np.zeros(len(episode), dtype=bool)
+    return np.asarray(policy.interventions([episode.seed], len(episode))[0], dtype=bool)
 
 
 def read_sources(card: TaskCard, policy: Any, episodes: Any, noise: Any) -> list[Source]:

@@ -13,6 +13,7 @@ from wmbench.collecting import collect
 
 def main(
     task: Annotated[str, tyro.conf.Positional],
+    recipe: str | None = None,
     policy: tuple[str, ...] = ("random",),
     episodes: tuple[int, ...] = (20,),
     seed: int = 0,
@@ -26,12 +27,14 @@ def main(
 
     Args:
         task: Id or short name, for example DMC-CartpoleSwingup.
+        recipe: A mixture of behaviour in place of policies: mixed, random, expert, play, failures, recovery, one
+            of another package, or a JSON file.
         policy: One or more registered policies or checkpoint folders.
-        episodes: How many in all; one number for each policy, or one for all.
+        episodes: How many; one number for each policy, or one for all; with a recipe one number in all.
         seed: Root of all seeds.
         workers: Processes that run episodes; the result does not depend on it.
         noise: Gaussian action noise as a share of half the action range; one number for each policy, or one for all.
-        split: Shares of train, val and test.
+        split: Shares of train, val and test, by episode.
         out: Folder of the dataset; by default datasets/TASK.
         progress: Show progress.
     """
@@ -42,7 +45,8 @@ def main(
     dataset = collect(
         card,
         folder,
-        policy=policy,
+        recipe=recipe,
+        policy="random" if recipe and policy == ("random",) else policy,
         episodes=episodes[0] if len(episodes) == 1 else episodes,
         seed=seed,
         workers=workers,

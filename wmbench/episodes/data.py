@@ -159,9 +159,9 @@ def check_fractions(fractions: Sequence[float]) -> tuple[float, float, float]:
     """Shares of the three splits, checked.
 
     Raises:
-        DatasetError: Not three numbers in [0, 1] that add up to 1, or nothing for training.
+        DatasetError: Not three numbers in [0, 1] that add up to 1.
     """
     values = tuple(float(f) for f in fractions)
-    if len(values) != 3 or min(values) < 0 or abs(sum(values) - 1) > 1e-9 or values[0] == 0:
-        raise DatasetError(f"split must be three shares (train > 0, val, test) that add up to 1, got {values}")
+    if len(values) != 3 or min(values) < 0 or not abs(sum(values) - 1) <= 1e-9:
+        raise DatasetError(f"split must be three shares (train, val, test) that add up to 1, got {values}")
     return values

@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
 from wmbench.cards import TaskCard
 from wmbench.episodes.data import CORE, SPLITS, EpisodeData, check_episode, check_fractions, split_of
 from wmbench.episodes.dataset import Dataset
+from wmbench.episodes.starts import Starts
 from wmbench.episodes.statistics import Normalisation
 from wmbench.episodes.storage import FORMAT, INDEX, INDEX_DTYPE, MANIFEST, clean, write_shard
 from wmbench.errors import DatasetError
@@ -33,6 +34,10 @@ class DatasetWriter:
     how often the writer was killed in between. One process writes at a time.
 
     Use it as a context manager; leaving it commits whatever was added.
+
+    Attributes:
+        starts: Where the episodes begin, by split.
+        recipe: Plain data about how the mixture was met, for the manifest; set it before the episode that changes it.
     """
 
     def __init__(
@@ -45,17 +50,20 @@ class DatasetWriter:
         shard_bytes: int = SHARD_BYTES,
         facts: Mapping[str, Any] | None = None,
         generators: Sequence[Mapping[str, Any]] = (),
+        split_within: Literal["source", "dataset"] = "source",
     ) -> None:
         """Open a folder for writing, removing what a killed writer left.
 
         Args:
             folder: Created if absent.
             task: Card of the task that the episodes come from.
-            split: Shares of train, val and test, by episode and within each source.
+            split: Shares of train, val and test, by episode. Statistics are of the train split, or of everything
+                where that has no share.
             plan: Plain data on how the episodes are made; an existing dataset must have the same.
             shard_bytes: Size at which a shard is full.
             facts: Further entries of the manifest, plain data; an existing dataset must have the same.
             generators: Code that made the episodes elsewhere, as another manifest lists it; new datasets only.
+            split_within: Whether the shares hold within each source, or over the episodes in their order.
 
         Raises:
             DatasetError: The folder holds something else, or a dataset of another task, plan, split or shard
@@ -67,6 +75,9 @@ class DatasetWriter:
         self.plan = None if plan is None else json.loads(json.dumps(plan))  # as it will be read back
         self.shard_bytes = shard_bytes
         self.facts: dict[str, Any] = json.loads(json.dumps(facts or {}))
+        self.split_within = split_within
+        self.starts = Starts()
+        self.recipe: dict[str, Any] | None = None
         self._shards: list[str] = []
         self._files: dict[str, dict[str, Any]] = {}
         self._fields: dict[str, dict[str, Any]] = {}
@@ -95,7 +106,7 @@ class DatasetWriter:
 
     def next_split(self, source: str) -> str:
         """The split that the next episode of a source will belong to."""
-        return split_of(self.count(source), self.split)
+        return split_of(self.count(source) if self.split_within == "source" else len(self), self.split)
 
     def add(self, episode: EpisodeData, *, split: str | None = None) -> str:
         """Append one episode; it is on disk after the next commit.
@@ -194,14 +205,16 @@ class DatasetWriter:
         dataset = Dataset(self.folder, task=self.task)
         manifest = dataset.manifest
         wanted = {"split": list(self.split), "plan": self.plan, "shard_bytes": self.shard_bytes, **self.facts}
+        wanted["split_within"] = self.split_within
         for key, value in wanted.items():
-            if manifest.get(key) != value:
+            if manifest.get(key, "source" if key == "split_within" else None) != value:
                 raise DatasetError(
                     f"{self.folder} was made with {key} {manifest.get(key)}, asked for {value}: "
                     "choose a new folder, or the same settings"
                 )
         self._shards, self._files = list(manifest["shards"]), dict(manifest["files"])
         self._fields, self._generators = manifest["fields"], manifest["generators"]
+        self.recipe = manifest.get("recipe")
         clean(self.folder, self._shards)
         last = len(self._shards) - 1
         for i in range(len(dataset)):
@@ -224,7 +237,8 @@ class DatasetWriter:
         length, _, source, split, _, _ = row
         self._counts[source, split] += 1
         self._steps[source, split] += length
-        if split == "train":
+        self.starts.add(arrays["observation"], arrays.get("state"), split)
+        if split == "train" or self.split[0] == 0:
             self._statistics.add(arrays)
 
     def _manifest(self) -> dict[str, Any]:
@@ -251,7 +265,10 @@ class DatasetWriter:
             "steps": sum(self._steps.values()),
             "counts": counts,
             "split": list(self.split),
+            "split_within": self.split_within,
             "plan": self.plan,
+            "recipe": self.recipe,
+            "starts": self.starts.to_json(),
             "shard_bytes": self.shard_bytes,
             "fields": self._fields,
             "stats": self._statistics.to_json(),

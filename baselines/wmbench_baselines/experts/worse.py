@@ -19,7 +19,7 @@ import numpy as np
 from wmbench.cards import TaskCard
 from wmbench.checks import ActionCheck
 from wmbench.delays import default_action
-from wmbench.keys import fold_in, keys_from_seeds, uniform
+from wmbench.keys import fold_in, keys_from_seeds, randint, uniform
 from wmbench.protocols import Policy, State
 from wmbench_baselines.experts.expert import mirrored
 
@@ -27,6 +27,8 @@ PUSH_BEGINS = 0x70757368
 """Label of the random number that says whether a push begins at a step."""
 PUSH_ACTION = 0x70616374
 """Label of the random numbers that say where a push goes."""
+STOP = 0x73746F70
+"""Label of the random number that says when to stop."""
 
 
 def inner(reference: str, task: TaskCard, policy: Policy | None) -> Policy:
@@ -51,10 +53,12 @@ class EarlyStopConfig:
     Attributes:
         policy: Registered name or checkpoint folder of who acts.
         step: Number of steps that it acts; None for half of the task's horizon.
+        random: Whether the number is drawn for each episode, uniformly from 0 to below that.
     """
 
     policy: str = "expert"
     step: int | None = None
+    random: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a negative number."""
@@ -96,14 +100,19 @@ class EarlyStop:
         return cls(EarlyStopConfig(), task)
 
     def initial(self, batch_size: int) -> State:
-        """The inner policy's state and the number of steps taken, (B,) int64."""
-        return {"policy": self.policy.initial(batch_size), "step": np.zeros(batch_size, dtype=np.int64)}
+        """The inner policy's state, the number of steps taken, and after how many to stop (B,) int64."""
+        count = np.zeros(batch_size, dtype=np.int64)
+        return {"policy": self.policy.initial(batch_size), "step": count, "stop": count + self.step}
 
     def act(self, observation: np.ndarray, state: State, *, keys: np.ndarray) -> tuple[np.ndarray, State]:
         """The inner policy's actions (B, A) while its time lasts, and the next state."""
         action, memory = self.policy.act(observation, state["policy"], keys=keys)
-        going = state["step"] < self.step  # (B,)
-        return np.where(going[:, None], action, self._nothing), {"policy": memory, "step": state["step"] + 1}
+        stop = state["stop"]
+        if self.config.random and self.step:
+            stop = np.where(state["step"] == 0, randint(fold_in(keys, STOP), self.step), stop)
+        going = state["step"] < stop  # (B,)
+        new = {"policy": memory, "step": state["step"] + 1, "stop": stop}
+        return np.where(going[:, None], action, self._nothing), new
 
 
 @dataclass(frozen=True)
@@ -154,12 +163,14 @@ class PushedConfig:
         policy: Registered name or checkpoint folder of who acts otherwise.
         pushes: How many pushes are expected to begin in an episode of full length.
         length: Steps that a push lasts.
+        seconds: The same in simulated time, in place of ``length``.
         quiet: Share of the horizon at whose end no push begins, so that there is time to recover.
     """
 
     policy: str = "expert"
     pushes: float = 4.0
     length: int = 20
+    seconds: float | None = None
     quiet: float = 0.3
 
     def __post_init__(self) -> None:
@@ -169,6 +180,8 @@ class PushedConfig:
                 "pushes must not be negative, length at least 1 and quiet in [0, 1), "
                 f"got {self.pushes}, {self.length} and {self.quiet}"
             )
+        if self.seconds is not None and not 0 < self.seconds < float("inf"):
+            raise ValueError(f"the seconds of a push must be positive, got {self.seconds}")
 
 
 class Pushed:
@@ -198,6 +211,7 @@ class Pushed:
         self.low, self.high = task.action_bounds()
         self.last = task.horizon - round(config.quiet * task.horizon)
         self.chance = min(1.0, config.pushes / max(1, self.last))
+        self.length = config.length if config.seconds is None else max(1, round(config.seconds * task.control_hz))
         self._check = ActionCheck(task)
         self.card: dict[str, Any] = {
             "name": named("pushed", policy),
@@ -233,7 +247,7 @@ class Pushed:
         fresh = self.low + (self.high - self.low) * uniform(fold_in(keys, PUSH_ACTION), len(self.low))  # (B, A)
         fresh = np.clip(fresh, self.low, self.high).astype(np.float32)
         push = np.where(begins[:, None], fresh, state["push"])
-        left = np.where(begins, self.config.length, state["left"])
+        left = np.where(begins, self.length, state["left"])
         action = np.where((left > 0)[:, None], push, action)
         new = {"policy": memory, "step": state["step"] + 1, "left": np.maximum(left - 1, 0), "push": push}
         return action, new
@@ -251,8 +265,8 @@ class Pushed:
         times = np.arange(steps, dtype=np.int64)
         keys = fold_in(keys_from_seeds(seeds)[:, None], times)  # (B, T), as rollouts give them
         begins = self._begins(keys.ravel(), np.tile(times, len(keys))).reshape(keys.shape)
-        latest = np.maximum.accumulate(np.where(begins, times, -self.config.length), axis=1)
-        return times - latest < self.config.length
+        latest = np.maximum.accumulate(np.where(begins, times, -self.length), axis=1)
+        return times - latest < self.length
 
     def _begins(self, keys: np.ndarray, step: np.ndarray) -> np.ndarray:
         """Whether a push begins, (n,) bool, from this step's keys (n,) and its number (n,)."""
