@@ -54,6 +54,29 @@ def test_early_stop_acts_like_the_policy_and_then_not_at_all():
         EarlyStopConfig(step=-1)
 
 
+def test_early_stop_at_random_is_log_uniform_and_kept_for_the_episode():
+    stopped = EarlyStop(EarlyStopConfig(step=40, random=True), CARD, RandomPolicy(RandomConfig(), CARD))
+    keys = fold_in(keys_from_seeds(range(2000))[:, None], np.arange(50))
+    state, acting = stopped.initial(2000), []
+    for t in range(50):
+        action, state = stopped.act(np.zeros((2000, 10), np.float32), state, keys=keys[:, t])
+        acting.append(action.any(1))
+    acting = np.stack(acting, 1)  # (B, T)
+    steps = acting.sum(1)
+    assert np.array_equal(acting, np.arange(50) < steps[:, None])
+    assert steps.min() == 1 and steps.max() == 40
+    for below in (2, 5, 20):
+        assert (steps < below).mean() == pytest.approx(np.log(below) / np.log(41), abs=0.05)
+
+
+def test_pushes_can_be_given_in_seconds():
+    assert Pushed(PushedConfig(seconds=0.3), CARD).length == 15  # at 50 Hz
+    assert Pushed(PushedConfig(seconds=1e-3), CARD).length == 1
+    for seconds in (0.0, float("nan")):
+        with pytest.raises(ValueError, match="seconds"):
+            PushedConfig(seconds=seconds)
+
+
 def test_early_stop_through_settings_lowers_the_return():
     settings = {"policy": "expert", "step": 2}
     stopped = evaluate(CARD, "early-stop", policy_config=settings, seeds=SEEDS)

@@ -143,7 +143,7 @@ def test_limited_transitions_are_a_sample_without_repeats(written):
     assert not np.array_equal(data.transitions("train", limit=50, seed=4)["step"], rows["step"])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.integers(0, 300), st.sampled_from([SHARE, (0.7, 0.2, 0.1), (1.0, 0.0, 0.0), (0.5, 0.0, 0.5)]))
 def test_splits_follow_their_shares(index, shares):
     splits = [split_of(i, shares) for i in range(index + 1)]

@@ -19,7 +19,7 @@ import numpy as np
 from wmbench.cards import TaskCard
 from wmbench.checks import ActionCheck
 from wmbench.delays import default_action
-from wmbench.keys import fold_in, keys_from_seeds, randint, uniform
+from wmbench.keys import fold_in, keys_from_seeds, uniform
 from wmbench.protocols import Policy, State
 from wmbench_baselines.experts.expert import mirrored
 
@@ -53,7 +53,8 @@ class EarlyStopConfig:
     Attributes:
         policy: Registered name or checkpoint folder of who acts.
         step: Number of steps that it acts; None for half of the task's horizon.
-        random: Whether the number is drawn for each episode, uniformly from 0 to below that.
+        random: Whether the number is drawn for each episode, from 1 to that and log-uniformly: tasks differ by orders of
+            magnitude in how soon stopping does not matter any more.
     """
 
     policy: str = "expert"
@@ -109,7 +110,10 @@ class EarlyStop:
         action, memory = self.policy.act(observation, state["policy"], keys=keys)
         stop = state["stop"]
         if self.config.random and self.step:
-            stop = np.where(state["step"] == 0, randint(fold_in(keys, STOP), self.step), stop)
+            drawn = (self.step + 1.0) ** uniform(fold_in(keys, STOP), 1)[:, 0].astype(
+                np.float64
+            )  # (B,) in [1, step + 1)
+            stop = np.where(state["step"] == 0, drawn.astype(np.int64), stop)
         going = state["step"] < stop  # (B,)
         new = {"policy": memory, "step": state["step"] + 1, "stop": stop}
         return np.where(going[:, None], action, self._nothing), new
