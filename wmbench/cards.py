@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 DESCRIPTION = frozenset({"tags", "license", "citation", "pose", "causes", "requires", "drawn_by", "cameras", "presets"})
 """Fields of a task card that change nothing about what is simulated, recorded or scored."""
 
+UNREPEATED = frozenset({"control_hz", "horizon", "threshold", "reward_low", "reward_high"})
+"""What a card of an action repeat keeps of the task's own."""
+
 ID_PATTERN = re.compile(r"^wmbench/(Gym|DMC|MS|[A-Z]\w*)-[A-Z][A-Za-z0-9]*-v\d+$")
 
 
@@ -177,6 +180,10 @@ class TaskCard:
         success: The success rule.
         action_convention: What an action means, for example ``"normalised joint torque"``.
         action_rule: What happens to finite actions outside the bounds, in both simulators.
+        action_repeat: Control steps for which every action is applied. The card of a repeat, see :meth:`repeated`,
+            counts steps of the agent: ``control_hz`` is how many it takes per second, and ``horizon`` how many
+            an episode has.
+        unrepeated: What :meth:`repeated` changed, as it was; empty for a repeat of 1.
         kwargs: Keyword arguments for the backend.
         robot: Name of the embodiment.
         physics: The engine and device that define the true task.
@@ -209,6 +216,8 @@ class TaskCard:
     success: SuccessRule
     action_convention: str
     action_rule: Literal["clip", "refuse"] = "clip"
+    action_repeat: int = 1
+    unrepeated: Mapping[str, Any] = field(default_factory=dict)
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     robot: str = ""
     physics: str = "mujoco-cpu"
@@ -239,6 +248,8 @@ class TaskCard:
         for d in self.action:
             if d.low is None or d.high is None or not -math.inf < d.low < d.high < math.inf:
                 raise CardError(f"{self.id}: action {d.name!r} needs finite bounds, low < high")
+        if self.action_repeat < 1 or set(self.unrepeated) != (set() if self.action_repeat == 1 else UNREPEATED):
+            raise CardError(f"{self.id}: a card of an action repeat is made by repeated(), got {self.action_repeat}")
         used = (*self.success.dims, *self.success.minus)
         if used and max(used) >= len(self.observation):
             raise CardError(f"{self.id}: the success rule reads observation {max(used)} of {len(self.observation)}")
@@ -255,6 +266,55 @@ class TaskCard:
     def dt(self) -> float:
         """Seconds of simulated time per control step."""
         return 1.0 / self.control_hz
+
+    def repeated(self, count: int) -> TaskCard:
+        """The card of the same task at an action repeat, whatever this one's is; at 1 the task's own.
+
+        Every action is applied for ``count`` control steps, or until the episode ends; the reward is their sum. A
+        success threshold on the reward grows with it. Rules that read an observation see the last control step's.
+
+        Args:
+            count: Control steps per action.
+
+        Raises:
+            CardError: Not a positive integer.
+        """
+        if type(count) is not int or count < 1:
+            raise CardError(f"{self.id}: action_repeat must be a positive integer, got {count!r}")
+        base = self
+        if self.action_repeat > 1:
+            was = dict(self.unrepeated)
+            rule = dataclasses.replace(self.success, threshold=was.pop("threshold"))
+            limits = was.pop("reward_low"), was.pop("reward_high")
+            base = dataclasses.replace(self, action_repeat=1, unrepeated={}, success=rule, reward_range=limits, **was)
+        if count == 1:
+            return base
+        low, high = base.reward_range
+        rule = base.success
+        times = count if rule.kind == "reward" else 1
+        return dataclasses.replace(
+            base,
+            action_repeat=count,
+            control_hz=base.control_hz / count,
+            horizon=math.ceil(base.horizon / count),
+            success=dataclasses.replace(rule, threshold=rule.threshold * times),
+            # An episode may end during the repeat, so the sum has one term at least.
+            reward_range=(
+                None if low is None else min(low, low * count),
+                None if high is None else max(high, high * count),
+            ),
+            unrepeated={
+                "control_hz": base.control_hz,
+                "horizon": base.horizon,
+                "threshold": rule.threshold,
+                "reward_low": low,
+                "reward_high": high,
+            },
+        )
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments with which ``gym.make(card.id, ...)`` gives an environment of this card."""
+        return {} if self.action_repeat == 1 else {"action_repeat": self.action_repeat}
 
     def action_bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds of the action, each (A,) float32."""
@@ -322,6 +382,8 @@ class TaskCard:
         """The fields that decide what the task is, as plain data; what merely describes or draws it is left out."""
         data = {key: value for key, value in self.to_json().items() if key not in DESCRIPTION}
         del data["success"]["source"]
+        if self.action_repeat == 1:  # so that digests from before there were repeats stay what they are
+            del data["action_repeat"], data["unrepeated"]
         return data
 
     def digest(self) -> str:

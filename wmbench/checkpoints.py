@@ -98,6 +98,7 @@ def save(
             "card": model.card.to_json() if isinstance(model.card, ModelCard) else model.card,
             "task": model.task.id,
             "task_digest": model.task.digest(),
+            **model.task.options(),
             "provenance": provenance or {},
         },
     )
@@ -164,9 +165,18 @@ def load(folder: Path | str, *, kind: str, task: TaskCard | str | None = None, d
         own = task_card(data["task"])
     except NotRegisteredError as error:
         raise CheckpointError(f"{path} was made for a task that is not installed: {error}") from error
+    try:
+        own = own.repeated(data.get("action_repeat", 1))
+    except CardError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     wanted = task_card(task) if isinstance(task, str) else task
     if wanted is not None and wanted.id != own.id:
         raise CheckpointError(f"{path}: made for {own.id}, asked for {wanted.id}")
+    if wanted is not None and wanted.action_repeat != own.action_repeat:
+        raise CheckpointError(
+            f"{path}: made for {own.id} at action_repeat={own.action_repeat}, "
+            f"asked for action_repeat={wanted.action_repeat}"
+        )
     if data["task_digest"] != own.digest():
         raise CheckpointError(f"{path}: {own.id} has changed since this checkpoint was made; train it again")
     model = cls(parse_config(cls.Config, data["config"], path), own)

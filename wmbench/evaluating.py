@@ -99,6 +99,7 @@ def evaluate(
     latency_trace: LatencyTrace | str | Path | None = None,
     on_miss: OnMiss = "hold",
     first: First = "zero",
+    action_repeat: int | None = None,
     **options: Any,
 ) -> Evaluation:
     """Evaluate a policy on a fixed list of episodes.
@@ -125,6 +126,7 @@ def evaluate(
         latency_trace: Measured times of decisions to replay, or their file; see :class:`wmbench.delays.TraceDelay`.
         on_miss: What is applied while a decision of the trace is under way: ``"hold"``, ``"zero"`` or ``"chunk"``.
         first: What is applied until the first decision arrives: ``"zero"`` or ``"mid"``.
+        action_repeat: Control steps per action; None: the card's. Delays count actions.
         **options: Further options of :class:`wmbench.rollout.Rollout`.
 
     Raises:
@@ -137,6 +139,7 @@ def evaluate(
     from wmbench.rollout import rollout
 
     card = task_card(task) if isinstance(task, str) else task
+    card = card if action_repeat is None else card.repeated(action_repeat)
     chosen = list(seeds) if seeds is not None else episode_seeds(seed, card.id, "eval", episodes)
     if not chosen:
         raise ValueError(f"{card.id}: an evaluation needs at least one episode")
@@ -166,6 +169,7 @@ def evaluate(
     settings: dict[str, Any] = {"seed": seed if seeds is None else None, "num_envs": num_envs, "device": device}
     settings |= {"init": init, "policy_config": dict(policy_config or {}), "task_digest": card.digest()}
     settings |= {"delayed": late} if late else {}
+    settings |= card.options()
     evaluation = Evaluation(
         task=card.id,
         policy=label,

@@ -41,7 +41,7 @@ def rollout(
         num_envs: Episodes that run side by side; it changes the speed and nothing else.
         on_episode: Called with (position in ``seeds``, episode) as episodes end, in no particular order.
         **options: See :class:`Rollout`: ``simulator``, ``init``, ``device``, ``vectorization``,
-            ``record_state``, ``source``, ``on_error``, ``timing``.
+            ``record_state``, ``source``, ``on_error``, ``timing``, ``action_repeat``.
 
     Returns:
         Episodes in the order of ``seeds``.
@@ -75,6 +75,7 @@ class Rollout:
         source: str = "",
         on_error: Literal["raise", "record"] = "raise",
         timing: bool = False,
+        action_repeat: int | None = None,
         **env_options: Any,
     ) -> None:
         """Make the environments.
@@ -92,6 +93,7 @@ class Rollout:
             on_error: ``"raise"``, or ``"record"``: an episode in which the policy or the simulator fails is
                 returned up to that step with the reason in ``EpisodeData.invalid``, and the others go on.
             timing: Whether to store wall-clock seconds per call.
+            action_repeat: Control steps per action, see :meth:`wmbench.cards.TaskCard.repeated`; None: the card's.
             **env_options: Further keyword arguments for ``gym.make_vec`` of a learned simulator.
 
         Raises:
@@ -107,7 +109,8 @@ class Rollout:
             raise ValueError("record_state needs simulator=None: only the true simulator has a state")
         if simulator is None and env_options:
             raise ValueError(f"{', '.join(sorted(env_options))} only have a meaning with simulator=...")
-        self.card = task_card(task) if isinstance(task, str) else task
+        card = task_card(task) if isinstance(task, str) else task
+        self.card = card if action_repeat is None else card.repeated(action_repeat)
         self.policy = policy
         self.source = source
         self.num_envs = num_envs

@@ -77,7 +77,7 @@ class LoopRows:
         self._envs: list[Any] = []
         try:
             for _ in range(num_envs):
-                self._envs.append(gym.make(card.id))
+                self._envs.append(gym.make(card.id, **card.options()))
         except BaseException:
             self.close()
             raise
@@ -127,7 +127,7 @@ class LoopRows:
             except self._catch as error:
                 self.errors[int(row)] = error
                 self._envs[row].close()
-                self._envs[row] = gym.make(self._card.id)
+                self._envs[row] = gym.make(self._card.id, **self._card.options())
         return found
 
     def _state(self, env: Any) -> np.ndarray | None:
@@ -165,7 +165,9 @@ class VectorRows:
         self.errors: dict[int, Exception] = {}
         self._card = card
         self._record_state = record_state
-        self._env: Any = gym.make_vec(card.id, num_envs=num_envs, autoreset_mode="Disabled", **options)
+        self._env: Any = gym.make_vec(
+            card.id, num_envs=num_envs, autoreset_mode="Disabled", **card.options(), **options
+        )
         low, high = card.action_bounds()
         self._actions = np.tile((low + high) / 2, (num_envs, 1)).astype(np.float32)  # (N, A)
         self._ended = np.zeros(num_envs, dtype=bool)

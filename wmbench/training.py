@@ -82,8 +82,13 @@ def train(
     kind, cls = trainable(name)
     card = task_card(task) if isinstance(task, str) else task
     data = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
-    if data.task.id != card.id:
-        raise DatasetError(f"the dataset is of {data.task.id}, training was asked for {card.id}")
+    if isinstance(task, str):  # names the task; how often its actions repeat, the dataset says
+        card = card.repeated(data.task.action_repeat)
+    if (data.task.id, data.task.action_repeat) != (card.id, card.action_repeat):
+        raise DatasetError(
+            f"the dataset is of {data.task.id} at action_repeat={data.task.action_repeat}, training was asked for "
+            f"{card.id} at action_repeat={card.action_repeat}"
+        )
     settings = settle(cls, config, preset, changes)
     folder = Path(out)
     identity = {

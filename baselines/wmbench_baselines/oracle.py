@@ -153,7 +153,7 @@ class Oracle:
             if live.state[ENDED]:
                 return slot
         if len(self._pool) < self.config.live:
-            self._pool.append(_Live(gym.make(self.task.id).unwrapped, np.zeros(HEADER), 0))
+            self._pool.append(_Live(gym.make(self.task.id, **self.task.options()).unwrapped, np.zeros(HEADER), 0))
             return len(self._pool) - 1
         return min(range(len(self._pool)), key=lambda slot: self._pool[slot].used)
 

@@ -32,7 +32,7 @@ def floors() -> dict[str, Any]:
 
 def disturbable(card: TaskCard) -> bool:
     """Whether states of a task's simulator hold positions and velocities; replayed ones do not, and have no floor."""
-    env: Any = gym.make(card.id).unwrapped
+    env: Any = gym.make(card.id, **card.options()).unwrapped
     moving = env.moving()
     env.close()
     return moving.start < moving.stop

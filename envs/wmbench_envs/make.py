@@ -26,6 +26,7 @@ def make_env(
     camera: str | None = None,
     render_preset: str | None = None,
     frame_stack: int = 1,
+    action_repeat: int = 1,
     uncertainty: bool = False,
     render_mode: str | None = None,
     height: int = 240,
@@ -45,6 +46,8 @@ def make_env(
         camera: Name of one of the card's cameras, None for its first.
         render_preset: One of the card's presets, None for its first.
         frame_stack: Pictures of the last so many steps along a new first axis; 1: no such axis.
+        action_repeat: Control steps for which every action is applied; the environment's card is then
+            ``card.repeated(action_repeat)``.
         uncertainty: Whether the twin reports its model's uncertainty in info.
         render_mode: None or ``"rgb_array"``.
         height: Pixels of a frame.
@@ -52,11 +55,12 @@ def make_env(
 
     Raises:
         NotRegisteredError: Unknown task.
+        CardError: An action repeat that is no positive integer.
         RenderError: Pictures that cannot be had here; says what to install.
         ViewError: An observation, camera or preset that this task does not have, or a size that is none.
         ValueError: An unknown value of an option, or one that this simulator does not have.
     """
-    card = task_card(task)
+    card = task_card(task).repeated(action_repeat)
     _check_options(card, simulator, init, uncertainty)
     view = _view(card, observation, image_size, camera, render_preset, frame_stack)
     if simulator is None:
@@ -66,7 +70,7 @@ def make_env(
     from wmbench_envs.twin import make_twin
 
     return make_twin(
-        task=card.id,
+        task=card,
         simulator=simulator,
         init=init,
         device=device,
@@ -93,6 +97,7 @@ def make_vec(
     camera: str | None = None,
     render_preset: str | None = None,
     frame_stack: int = 1,
+    action_repeat: int = 1,
     uncertainty: bool = False,
     render_mode: str | None = None,
     height: int = 240,
@@ -115,6 +120,7 @@ def make_vec(
         camera: As in :func:`make_env`.
         render_preset: As in :func:`make_env`.
         frame_stack: As in :func:`make_env`.
+        action_repeat: As in :func:`make_env`.
         uncertainty: As in :func:`make_env`.
         render_mode: None or ``"rgb_array"``.
         height: Pixels of a frame.
@@ -123,11 +129,12 @@ def make_vec(
 
     Raises:
         NotRegisteredError: Unknown task.
+        CardError: An action repeat that is no positive integer.
         RenderError: Pictures that cannot be had here; says what to install.
         ViewError: An observation, camera or preset that this task does not have, or a size that is none.
         ValueError: An unknown value of an option, or one that this simulator does not have.
     """
-    card = task_card(task)
+    card = task_card(task).repeated(action_repeat)
     _check_options(card, simulator, init, uncertainty)
     view = _view(card, observation, image_size, camera, render_preset, frame_stack)
     if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
@@ -157,7 +164,7 @@ def make_vec(
     from wmbench_envs.twin import make_twin_vec
 
     return make_twin_vec(
-        task=card.id,
+        task=card,
         num_envs=num_envs,
         simulator=simulator,
         init=init,

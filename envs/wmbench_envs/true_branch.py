@@ -46,7 +46,10 @@ def branch_together(
     if given[:, 3].any() or not np.isfinite(chosen).all():
         return None
     checked = bounds.batch(chosen, len(chosen)).reshape(action.shape)
-    found = backend.branch(given[:, HEADER:], checked, left)
+    if card.action_repeat == 1:
+        found = backend.branch(given[:, HEADER:], checked, left)
+    else:
+        found = _repeated(card, backend, given, checked, left)
     if found is None:
         return None
     observation, reward, terminated, taken = found
@@ -56,3 +59,24 @@ def branch_together(
     flat = (a.reshape(valid.size, *a.shape[2:]) for a in (reward, returns, observation, ended))
     success = card.success(*flat).reshape(valid.shape) & valid
     return observation, reward, terminated, success, valid
+
+
+def _repeated(card: TaskCard, backend: Any, given: np.ndarray, action: np.ndarray, left: np.ndarray) -> Branched | None:
+    """Branches of an action repeat: the backend's own control steps, put together as one step of the agent each."""
+    count = card.action_repeat
+    most = card.repeated(1).horizon - given[:, 1] * count  # (R,) control steps that an episode has left
+    steps = np.minimum(left * count, most).astype(np.int64)
+    found = backend.branch(given[:, HEADER:], np.repeat(action, count, axis=1), steps)
+    if found is None:
+        return None
+    observation, reward, terminated, taken = found
+    rows, length = action.shape[:2]
+    total = np.zeros((rows, length))
+    for i in range(count):  # in the order in which a step adds them up
+        total += reward[:, i::count]
+    did = -(-taken // count)  # (R,) steps of the agent
+    last = np.minimum((np.arange(length) + 1) * count, taken[:, None]) - 1  # (R, K)
+    seen = observation[np.arange(rows)[:, None], last.clip(min=0)]
+    valid = np.arange(length) < did[:, None]
+    seen[~valid] = 0.0
+    return seen, total, terminated.reshape(rows, length, count).any(2), did

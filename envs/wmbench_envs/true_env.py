@@ -123,20 +123,23 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
         self.view = (view or View()).of(card)
         self.observation_space, self.action_space = spaces(card, self.view)
         self._size = (height, width)
-        self._backend: Backend = _backend_class(card)(card)
+        once = card.repeated(1)
+        self._backend: Backend = _backend_class(card)(once)
         self._frames: Frames | None = None
         if self.view.images:
             if not hasattr(self._backend, "images"):
                 raise RenderError(f"{card.id}: its simulator draws no pictures; observation='state' is all there is")
             self._frames = Frames(self.view, self._backend.images)
-        self._advance = self._backend.step
+        self._advance = self._backend.step if card.action_repeat == 1 else self._repeat
         self._bounds = ActionCheck(card)
         self._check = self._bounds.one
         self._rule = card.success
         self._kind = card.success.kind
         self._threshold = card.success.threshold
         self._horizon = card.horizon
-        self._tag = float(zlib.crc32(card.id.encode()))
+        self._last_repeat = once.horizon - (card.horizon - 1) * card.action_repeat
+        repeat = f" x {card.action_repeat}" if card.action_repeat > 1 else ""
+        self._tag = float(zlib.crc32((card.id + repeat).encode()))
         self._ready = False  # between reset and the end of the episode
         self._begun = False
         self._closed = False
@@ -176,7 +179,7 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
         return observation if self._frames is None else self._frames.begin(observation), info
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Apply one action for one control step.
+        """Apply one action for one control step, or for as many as the card's ``action_repeat`` says.
 
         Args:
             action: (A,) float array; what happens outside the bounds is the card's ``action_rule``.
@@ -211,6 +214,17 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
         if self._frames is not None:
             observation = self._frames.after(observation)
         return observation, reward, terminated, truncated, info
+
+    def _repeat(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """One action for as many control steps as the card says, or until the episode ends; rewards are summed."""
+        total = 0.0
+        count = self._last_repeat if self._steps == self._horizon - 1 else self.card.action_repeat
+        for _ in range(count):
+            observation, reward, terminated, truncated, info = self._backend.step(action)
+            total += reward
+            if terminated or truncated:
+                break
+        return observation, total, terminated, truncated, info
 
     def get_state(self) -> np.ndarray:
         """Everything the rest of the episode depends on, the random stream of later resets apart.
@@ -290,7 +304,7 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
                 f"got shape {given.shape}, dtype {given.dtype}"
             )
         if given[0] != self._tag:
-            raise StateError(f"{self.card.id}: this state was saved by another task or version")
+            raise StateError(f"{self.card.id}: this state was saved by another task, version or action repeat")
         if not np.isfinite(given).all():
             raise StateError(f"{self.card.id}: number {int(np.argmin(np.isfinite(given)))} of the state is not finite")
         return given.astype(np.float64)

@@ -20,7 +20,7 @@ from wmbench_envs.twin_vector import LearnedVectorEnv
 
 
 def make_twin(
-    task: str,
+    task: TaskCard | str,
     *,
     simulator: str,
     init: str | None = None,
@@ -34,7 +34,7 @@ def make_twin(
     """One imagined environment of a task; :func:`wmbench_envs.make.make_env` has checked the plain options.
 
     Args:
-        task: Id of the task.
+        task: Card, id or short name.
         simulator: A checkpoint folder, or the name of a world model that is shipped or needs no checkpoint.
         init: ``"bank"`` (starts stored with the checkpoint), ``"true"`` (the true simulator's own reset with
             the same seed), or None: the bank if there is one, else the true simulator.
@@ -52,14 +52,14 @@ def make_twin(
         ViewError: Pictures as observations of a model that predicts none.
         ValueError: The device cannot be used here.
     """
-    card = task_card(task)
+    card = task_card(task) if isinstance(task, str) else task
     _check_view(card, view)
     core = _core(card, simulator, 1, init=init, device=device, array="numpy", uncertainty=uncertainty)
     return LearnedEnv(core, _renderer(card, core, render_mode, height, width))
 
 
 def make_twin_vec(
-    task: str,
+    task: TaskCard | str,
     num_envs: int,
     *,
     simulator: str,
@@ -77,7 +77,7 @@ def make_twin_vec(
     """N imagined environments of a task, advanced by one model call per step.
 
     Args:
-        task: Id of the task.
+        task: Card, id or short name.
         num_envs: N.
         simulator: As in :func:`make_twin`.
         init: As in :func:`make_twin`; ``"true"`` loops over the rows that start.
@@ -97,7 +97,7 @@ def make_twin_vec(
         RenderError: As :func:`make_twin`.
         ValueError: The device cannot be used here, or another vectorization is asked for.
     """
-    card = task_card(task)
+    card = task_card(task) if isinstance(task, str) else task
     if vectorization != "sync":
         raise ValueError(
             f"{card.id}: a learned twin steps all rows as one batch; vectorization={vectorization!r} is for the "

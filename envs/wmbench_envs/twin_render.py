@@ -54,7 +54,11 @@ class TwinRenderer:
             return tuple(self._decode(state).cpu().numpy().copy())
         if self._env is None:
             self._env = gym.make(
-                self._task.id, render_mode="rgb_array", height=self._size[0], width=self._size[1]
+                self._task.id,
+                **self._task.options(),
+                render_mode="rgb_array",
+                height=self._size[0],
+                width=self._size[1],
             ).unwrapped
         return tuple(self._env.render_pose(row) for row in observation)
 

@@ -97,7 +97,7 @@ class TrueStarts:
     def draw(self, seeds: np.ndarray) -> Start:
         """Reset the true simulator once per seed, however often it is there; (n,) int64."""
         if self._env is None:
-            self._env = gym.make(self._task.id).unwrapped
+            self._env = gym.make(self._task.id, **self._task.options()).unwrapped
         observations, states = [], []
         different, place = np.unique(np.asarray(seeds, dtype=np.int64), return_inverse=True)
         for seed in different:

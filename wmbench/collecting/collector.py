@@ -35,6 +35,7 @@ def collect(
     workers: int = 1,
     noise: float | Sequence[float] = 0.0,
     split: Sequence[float] = (0.8, 0.1, 0.1),
+    action_repeat: int | None = None,
     show_progress: bool = False,
 ) -> Dataset:
     """Collect episodes of the true simulator, or continue where an earlier call stopped.
@@ -57,6 +58,7 @@ def collect(
         workers: Processes that run episodes.
         noise: Gaussian action noise, as a share of half the action range; one number per policy.
         split: Shares of train, val and test: within each source, with a recipe over the whole.
+        action_repeat: Control steps per action, see :meth:`wmbench.cards.TaskCard.repeated`; None: the card's.
         show_progress: Whether to show a progress line.
 
     Returns:
@@ -69,6 +71,7 @@ def collect(
         WmbenchError: A policy cannot be found, or fails.
     """
     card = task_card(task) if isinstance(task, str) else task
+    card = card if action_repeat is None else card.repeated(action_repeat)
     if seed < 0 or workers < 1:
         raise DatasetError(f"seed must not be negative and workers at least 1, got seed {seed} and workers {workers}")
     check_fractions(split)

@@ -20,6 +20,7 @@ def main(
     workers: int = 1,
     noise: tuple[float, ...] = (0.0,),
     split: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    action_repeat: int = 1,
     out: Path | None = None,
     progress: bool = True,
 ) -> None:
@@ -35,6 +36,7 @@ def main(
         workers: Processes that run episodes; the result does not depend on it.
         noise: Gaussian action noise as a share of half the action range; one number for each policy, or one for all.
         split: Shares of train, val and test, by episode.
+        action_repeat: Control steps for which every action is applied.
         out: Folder of the dataset; by default datasets/TASK.
         progress: Show progress.
     """
@@ -52,6 +54,7 @@ def main(
         workers=workers,
         noise=noise[0] if len(noise) == 1 else noise,
         split=split,
+        action_repeat=action_repeat,
         show_progress=progress,
     )
     counts = dataset.manifest["counts"]["split"]

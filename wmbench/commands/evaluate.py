@@ -30,6 +30,7 @@ def main(
     delay: int = 0,
     latency_trace: Path | None = None,
     on_miss: Literal["hold", "zero", "chunk"] = "hold",
+    action_repeat: int = 1,
     out: Path | None = None,
 ) -> None:
     """Evaluate a policy over a fixed list of episodes.
@@ -48,13 +49,15 @@ def main(
         latency_trace: JSON file with measured seconds per decision, which are replayed instead of a fixed delay.
         on_miss: What is applied while a decision of the trace is under way: the last action, zero, or the next one of
             the plan that arrived last.
+        action_repeat: Control steps for which every action is applied; policy and world model must be made for it.
         out: Where to write the record; by default runs/evaluate/TASK-POLICY-SIMULATOR-sSEED.json.
     """
-    card = task_card(task)
+    card = task_card(task).repeated(action_repeat)
     if episodes < 1 or num_envs < 1:
         raise WmbenchError(f"--episodes and --num-envs must be at least 1, got {episodes} and {num_envs}")
     where = "true" if simulator is None else Path(simulator).name
     late = f"-d{delay}" if delay else ("" if latency_trace is None else f"-{latency_trace.stem}-{on_miss}")
+    late += f"-x{action_repeat}" if action_repeat > 1 else ""
     path = out or Path("runs") / "evaluate" / f"{card.name}-{Path(policy).name}-{where}-s{seed}{late}.json"
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as progress:

@@ -54,7 +54,7 @@ def main(words: list[str]) -> None:
         require("tensorboard", "tensorboard")
     card = task_card(asked.task)
     out = asked.out or Path("checkpoints") / f"{name}-{card.name}"
-    done = train(name, card, asked.dataset, out, config=asked.settings, seed=asked.seed, device=asked.device)
+    done = train(name, asked.task, asked.dataset, out, config=asked.settings, seed=asked.seed, device=asked.device)
     if asked.tensorboard:
         _tensorboard(out / WORK / LOG, out / WORK)
     word = "already trained" if done.kept else "trained"

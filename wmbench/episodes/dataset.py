@@ -216,13 +216,18 @@ class Dataset:
             raise DatasetError(f"{path}: the task card was edited; restore the file from a copy")
         if wanted is None:
             try:
-                wanted = task_card(own.id)
+                wanted = task_card(own.id).repeated(own.action_repeat)
             except NotRegisteredError:
                 return own
         if wanted.id != own.id:
             raise DatasetError(f"{path}: recorded on {own.id}, wanted for {wanted.id}: choose another folder")
+        if wanted.action_repeat != own.action_repeat:
+            raise DatasetError(
+                f"{path}: recorded on {own.id} at action_repeat={own.action_repeat}, wanted for "
+                f"action_repeat={wanted.action_repeat}: choose another folder"
+            )
         mine, theirs = own.behaviour(), wanted.behaviour()
-        if changed := sorted(key for key in mine if mine[key] != theirs[key]):
+        if changed := sorted(key for key in {*mine, *theirs} if mine.get(key) != theirs.get(key)):
             raise DatasetError(
                 f"{path}: the card of {own.id} has changed since the recording ({', '.join(changed)}): "
                 "collect the dataset again, or install the version of wmbench that made it"

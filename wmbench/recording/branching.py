@@ -59,7 +59,7 @@ def branch_true(
         StateError: A state of another task.
     """
     if simulator is None:
-        simulator = gym.make(task.id).unwrapped
+        simulator = gym.make(task.id, **task.options()).unwrapped
         try:
             return branch_true(task, states, action, known, simulator=simulator)
         finally:

@@ -106,12 +106,12 @@ def simulator_calls(
         return iter(episode_seeds(seed, task.id, "eval", calls + resets + 4 * WARMUP))
 
     def reset(_: Contestant, stack: ExitStack) -> Built:
-        env, fresh = gym.make(task.id, **kwargs).unwrapped, seeds()
+        env, fresh = gym.make(task.id, **task.options(), **kwargs).unwrapped, seeds()
         stack.callback(env.close)
         return lambda: env.reset(seed=next(fresh)), None
 
     def step(_: Contestant, stack: ExitStack) -> Built:
-        env, fresh = gym.make(task.id, **kwargs).unwrapped, seeds()
+        env, fresh = gym.make(task.id, **task.options(), **kwargs).unwrapped, seeds()
         stack.callback(env.close)
         env.reset(seed=next(fresh))
 
@@ -122,7 +122,9 @@ def simulator_calls(
         return lambda: env.step(actions[0]), begin_again
 
     def vector(own: Contestant, stack: ExitStack) -> Built:
-        envs = gym.make_vec(task.id, num_envs=own.batch, array="torch", autoreset_mode="SameStep", **kwargs)
+        envs = gym.make_vec(
+            task.id, num_envs=own.batch, array="torch", autoreset_mode="SameStep", **task.options(), **kwargs
+        )
         stack.callback(envs.close)
         envs.reset(seed=episode_seeds(seed, task.id, "eval", own.batch))  # type: ignore[arg-type]
         given = torch.from_numpy(actions[: own.batch]).to(device)
@@ -239,7 +241,7 @@ def sizes(
 
 def first_start(task: TaskCard, seed: int) -> Start:
     """One row: where an episode of the true simulator begins, with its state and seed."""
-    env: Any = gym.make(task.id).unwrapped
+    env: Any = gym.make(task.id, **task.options()).unwrapped
     try:
         first = episode_seeds(seed, task.id, "eval", 1)[0]
         observation = torch.from_numpy(np.array(env.reset(seed=first)[0]))[None]
@@ -270,7 +272,7 @@ def _every_model(
 
 def _observations(task: TaskCard, seed: int) -> list[np.ndarray]:
     """Observations (O,) of random behaviour in the true simulator."""
-    env: Any = gym.make(task.id).unwrapped
+    env: Any = gym.make(task.id, **task.options()).unwrapped
     found: list[np.ndarray] = []
     try:
         seeds, ended = iter(episode_seeds(seed, task.id, "eval", OBSERVATIONS)), True

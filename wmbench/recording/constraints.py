@@ -64,7 +64,7 @@ def record_constraints(
         prediction = np.stack(found).astype(np.float32)
     train = dataset.transitions("train", limit)
     before, after = train["observation"], train["next_observation"]
-    own: Any = gym.make(dataset.task.id).unwrapped if simulator is None else simulator
+    own: Any = gym.make(dataset.task.id, **dataset.task.options()).unwrapped if simulator is None else simulator
     try:
         laws, posed = _posed(own, prediction, cut.valid)
         start, earlier, later = (_values(own, laws, rows) for rows in (cut.truth[:, 0], before, after))

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from wmbench.cards import TaskCard
 from wmbench.episodes import Dataset
 from wmbench.errors import DatasetError
 from wmbench.floors import floor_arrays
@@ -50,7 +51,7 @@ def record_contacts(
     states = window_states(dataset, cut)
     if states is None:
         raise DatasetError(f"{dataset.folder}: contacts need simulator states, which this dataset does not hold")
-    pairs, touching, known = _touching(dataset.task.id, states, cut.valid, simulator)
+    pairs, touching, known = _touching(dataset.task, states, cut.valid, simulator)
     arrays = {
         **both_ways(models, dataset, cut, states, seed, with_baselines=with_baselines),
         "pair": np.array(pairs, dtype=np.str_),
@@ -63,9 +64,11 @@ def record_contacts(
     return Recording("contact", arrays, meta)
 
 
-def _touching(task: str, states: np.ndarray, valid: np.ndarray, simulator: Any) -> tuple[list[str], np.ndarray, bool]:
+def _touching(
+    task: TaskCard, states: np.ndarray, valid: np.ndarray, simulator: Any
+) -> tuple[list[str], np.ndarray, bool]:
     """Pairs that ever touch, which of them do at each step (W, H + 1, P), and whether the simulator says so at all."""
-    own: Any = gym.make(task).unwrapped if simulator is None else simulator
+    own: Any = gym.make(task.id, **task.options()).unwrapped if simulator is None else simulator
     try:
         found: dict[tuple[int, int], frozenset[str]] = {}
         for w, steps in enumerate(valid.sum(1)):

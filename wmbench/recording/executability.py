@@ -98,7 +98,7 @@ def record_executability(
             plans[name] = "baseline", Plan(_repeat(rule, first, cut.action), cut.action)
     for name, planner in (planners or {}).items():
         plans[name] = "planner", _checked(name, planner(first, states, steps), dataset.task, starts, steps)
-    simulator: Any = gym.make(dataset.task.id).unwrapped
+    simulator: Any = gym.make(dataset.task.id, **dataset.task.options()).unwrapped
     try:
         outcome = _replays(plans, cut, simulator, judge)
         shown = _read(judge, first, np.repeat(first[:, None], steps, axis=1))

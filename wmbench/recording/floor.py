@@ -44,7 +44,7 @@ def record_floor(
     if states is None:
         return {}, "no floor: the dataset holds no simulator states"
     own = simulator is None
-    simulator = gym.make(dataset.task.id).unwrapped if own else simulator
+    simulator = gym.make(dataset.task.id, **dataset.task.options()).unwrapped if own else simulator
     try:
         if not hasattr(simulator, "moving"):
             return {}, "no floor: the simulator does not say which numbers of its state move"

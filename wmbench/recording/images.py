@@ -116,7 +116,9 @@ def record_images(
 
 def _simulator(dataset: Dataset, size: tuple[int, int]) -> Any:
     """The true simulator, able to draw."""
-    return gym.make(dataset.task.id, render_mode="rgb_array", height=size[0], width=size[1]).unwrapped
+    return gym.make(
+        dataset.task.id, **dataset.task.options(), render_mode="rgb_array", height=size[0], width=size[1]
+    ).unwrapped
 
 
 def _posed(

@@ -79,7 +79,7 @@ class TrueJudge:
     def __init__(self, task: TaskCard) -> None:
         """Make the task's simulator."""
         self.task = task
-        self.simulator: Any = gym.make(task.id).unwrapped
+        self.simulator: Any = gym.make(task.id, **task.options()).unwrapped
 
     def branch(self, state: np.ndarray, action: np.ndarray) -> Branches:
         """What the simulator does from (n, S) states under (n, B, K, A) actions."""

@@ -142,7 +142,7 @@ def measure_trace(
         seed: Of the episodes.
     """
     decide = decision(task, policy)
-    env = gym.make(task.id).unwrapped
+    env = gym.make(task.id, **task.options()).unwrapped
     seconds: list[float] = []
     try:
         end, seeds = time.perf_counter() + budget_s, iter(episode_seeds(seed, task.id, "eval", calls + WARMUP))

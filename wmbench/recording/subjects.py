@@ -89,6 +89,12 @@ def check_models(models: Mapping[str, Any], dataset: Dataset) -> None:
         if dataset.task.id not in model.card.task_ids:
             made = ", ".join(model.card.task_ids)
             raise DatasetError(f"model {name!r} was made for {made}, the dataset {dataset.folder} is {dataset.task.id}")
+        repeat = getattr(getattr(model, "task", dataset.task), "action_repeat", 1)
+        if repeat != dataset.task.action_repeat:
+            raise DatasetError(
+                f"model {name!r} was made for action_repeat={repeat}, the dataset {dataset.folder} has "
+                f"action_repeat={dataset.task.action_repeat}"
+            )
 
 
 def device_of(model: Any) -> torch.device:

@@ -89,7 +89,11 @@ def join(evaluations: Mapping[str, Any]) -> Recording:
     tasks = sorted({e["task"] for e in plain.values()})
     if len(tasks) != 1:
         raise DatasetError(f"evaluations of exactly one task can stand side by side, got {tasks or 'none'}")
-    parts = [record_success(task_card(tasks[0]), s, e["episodes"]).arrays for s, e in plain.items()]
+    repeats = sorted({e.get("settings", {}).get("action_repeat", 1) for e in plain.values()})
+    if len(repeats) != 1:
+        raise DatasetError(f"{tasks[0]}: evaluations at different action repeats ({repeats}) cannot stand side by side")
+    card = task_card(tasks[0]).repeated(repeats[0])
+    parts = [record_success(card, s, e["episodes"]).arrays for s, e in plain.items()]
     arrays = {
         name: np.concatenate([part[name] for part in parts]) if name in PER_EPISODE else parts[0][name]
         for name in parts[0]

@@ -125,8 +125,8 @@ def rollout_pair(context: Context) -> dict[str, Any]:
     episode = data.episode(index)
     actions = episode.action[: context.plan.horizon]
     drawn: dict[str, Any] = {"render_mode": "rgb_array", "height": 96, "width": 128}
-    true = gym.make(card.id, **drawn)
-    learned = gym.make(card.id, simulator=checkpoint_path(context, "ensemble"), init="true", **drawn)
+    true = gym.make(card.id, **card.options(), **drawn)
+    learned = gym.make(card.id, **card.options(), simulator=checkpoint_path(context, "ensemble"), init="true", **drawn)
     shown = _most_moving(episode.observation[: len(actions) + 1])
     traces: list[np.ndarray] = []
     strips: list[np.ndarray] = []
