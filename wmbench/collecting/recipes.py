@@ -43,7 +43,8 @@ PLAY: Plain = {
 }
 EARLY_STOP: Plain = {"policy": "early-stop", "config": {"random": True}}
 PUSHED: Plain = {"policy": "pushed", "config": {"pushes": 2.0, "seconds": 0.3}}
-WRONG: Plain = {"policy": "wrong-target", "otherwise": [{"policy": "expert", "noise": 1.0, "name": "noisy-expert"}]}
+PUSHED_OFF: Plain = {"policy": "pushed", "config": {"pushes": 6.0, "seconds": 0.5, "quiet": 0.0}, "name": "pushed-off"}
+WRONG: Plain = {"policy": "wrong-target", "otherwise": [PUSHED_OFF]}
 
 RANDOM: Plain = {
     "name": "random",
@@ -62,7 +63,7 @@ PLAY_RECIPE: Plain = {
 }
 FAILURES: Plain = {
     "name": "failures",
-    "description": "failures with a cause: the expert stops early, mistakes its target, or trembles",
+    "description": "failures with a cause: the expert stops early, mistakes its target, or is pushed off for good",
     "sources": [{"share": 0.5, "kind": "failure", **EARLY_STOP}, {"share": 0.5, "kind": "failure", **WRONG}],
 }
 RECOVERY: Plain = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,42 +14,59 @@ from rich.markup import escape
 from rich.table import Table
 
 from wmbench.cards import Dimension
+from wmbench.commands.inspect_mixture import coverage_table, mixture_table, returns_table, starts_line
 from wmbench.episodes import Dataset
 from wmbench.episodes.alignment import SHIFTS, Alignment, check_alignment
+from wmbench.episodes.coverage import Coverage
+from wmbench.episodes.coverage import coverage as cover
 from wmbench.episodes.data import SPLITS
 from wmbench.errors import DatasetError
+from wmbench.frozen import open_dataset
 
 
 def main(
-    dataset: Annotated[Path, tyro.conf.Positional],
+    dataset: Annotated[str, tyro.conf.Positional],
     episode: int | None = None,
     start: int | None = None,
     steps: int = 5,
     dims: int = 40,
     verify: bool = True,
     alignment: bool = True,
+    coverage: bool = True,
+    plots: Path | None = None,
 ) -> None:
-    """Show a dataset: facts, counts, consecutive timesteps, hashes, alignment of actions and observations.
+    """Show a dataset: facts, mixture, returns, coverage, starts, consecutive timesteps, hashes, alignment.
 
     Args:
-        dataset: Folder of the dataset.
+        dataset: Folder of the dataset, or frozen:TASK for a task's frozen test set.
         episode: Which episode's steps to show; by default the first of the train split.
         start: First step to show; by default in the middle of the episode.
         steps: How many steps to show.
         dims: Show at most so many dimensions of the observation; 0 shows all.
         verify: Read every file and compare its SHA-256.
         alignment: Check whether actions sit beside the observations they act on.
+        coverage: Say which states and actions each source covers.
+        plots: Folder for figures of the returns, the coverage and the states by source.
     """
     console = Console()
-    data = Dataset(dataset, verify=verify)
-    number = int(data.episodes("train")[0]) if episode is None else episode
+    data = open_dataset(dataset, verify=verify)
+    number = int([*data.episodes("train"), 0][0]) if episode is None else episode
     length = len(data.episode(number))
     if steps < 1 or (start is not None and not 0 <= start < length):
         raise DatasetError(f"{dataset}: episode {number} has steps 0 to {length - 1}, asked for {steps} from {start}")
     first = max(0, (length - steps) // 2) if start is None else start
     shown = range(first, min(first + steps, length))
     console.print(facts(data, verified=verify))
+    console.print(mixture_table(data))
     console.print(counts_table(data))
+    console.print(returns_table(data))
+    covered = cover(data) if coverage or plots else []
+    if coverage:
+        console.print(coverage_table(covered))
+    sound, sentence = starts_line(data)
+    console.print(f"[{'green' if sound else 'red'}]{escape(sentence)}[/]", highlight=False)
+    for path in _figures(data, covered, plots):
+        console.print(f"figure: {path}", highlight=False, markup=False)
     console.print(fields_table(data))
     console.print(steps_table(data, number, shown, dims, statistics=console.width >= 100))
     if alignment:
@@ -60,6 +78,14 @@ def main(
         console.print(alignment_table(result))
         color = {"aligned": "green", "shifted": "red", "cannot tell": "yellow"}[result.verdict]
         console.print(f"[{color}]{result.verdict}[/]: {escape(result.reason)}", highlight=False, soft_wrap=True)
+
+
+def _figures(data: Dataset, covered: Sequence[Coverage], folder: Path | None) -> list[Path]:
+    if folder is None:
+        return []
+    from wmbench.report.mixture import save_mixture
+
+    return save_mixture(data, covered, folder)
 
 
 def facts(data: Dataset, *, verified: bool) -> Table:
@@ -79,7 +105,7 @@ def facts(data: Dataset, *, verified: bool) -> Table:
         "control rate": f"{card.control_hz:g} Hz ({card.dt:g} s per step), horizon {card.horizon}",
         "success": f"{card.success.kind}, threshold {card.success.threshold:g}, counted {card.success.when}",
         "size": f"{len(data)} episodes, {manifest['steps']} steps in {len(data.shards)} shards",
-        "plan": str(manifest["plan"]) if manifest["plan"] else "-",
+        "plan": _plan(manifest["plan"]),
         "made by": made,
         "digest": data.digest,
         "files": f"{len(manifest['files'])}, "
@@ -88,6 +114,13 @@ def facts(data: Dataset, *, verified: bool) -> Table:
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/]", escape(value))
     return table
+
+
+def _plan(plan: dict[str, Any] | None) -> str:
+    """The plan in a line; of a recipe its name, as its sources have a table of their own."""
+    if not plan:
+        return "-"
+    return f"recipe {plan['recipe']['name']}, seed {plan['seed']}" if "recipe" in plan else str(plan)
 
 
 def counts_table(data: Dataset) -> Table:

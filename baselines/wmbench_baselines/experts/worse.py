@@ -53,7 +53,7 @@ class EarlyStopConfig:
     Attributes:
         policy: Registered name or checkpoint folder of who acts.
         step: Number of steps that it acts; None for half of the task's horizon.
-        random: Whether the number is drawn for each episode, from 1 to that and log-uniformly: tasks differ by orders of
+        random: Whether the number is drawn for each episode, from 1 to that, log-uniformly: tasks differ by orders of
             magnitude in how soon stopping does not matter any more.
     """
 
