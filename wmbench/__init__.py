@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from wmbench.frozen import frozen as frozen
     from wmbench.runs import run as run
     from wmbench.training import train as train
+    from wmbench.transferring import transfer as transfer
 
 __version__ = "0.1.0"
-__all__ = ["collect", "evaluate", "frozen", "run", "task_card", "task_cards", "train"]
+__all__ = ["collect", "evaluate", "frozen", "run", "task_card", "task_cards", "train", "transfer"]
 
 _LAZY = {
     "collect": "wmbench.collecting",
@@ -26,6 +27,7 @@ _LAZY = {
     "frozen": "wmbench.frozen",
     "run": "wmbench.runs",
     "train": "wmbench.training",
+    "transfer": "wmbench.transferring",
 }
 
 

@@ -129,3 +129,7 @@ frozen = Registry("wmbench.frozen", "collection of frozen test sets")
 floors = Registry("wmbench.floors", "table of floors")
 """Package name to a function without arguments: plain data, ``tasks`` being task id to its entry, see
 :mod:`wmbench.floors`."""
+
+zoos = Registry("wmbench.zoos", "zoo of policies")
+"""Package name to a function without arguments: task id to the JSON file that describes its zoo, see
+:mod:`wmbench.zoo`."""

@@ -48,6 +48,7 @@ class Buffers:
         self._flags = np.empty((self._size, 4, n), dtype=bool)  # terminated, truncated, success, diverged
         self._seconds = np.empty((self._size, 2), dtype=np.float64)  # policy, simulator
         self._state: np.ndarray | None = None
+        self._doubt: np.ndarray | None = None
 
     def free(self) -> np.ndarray:
         """Rows without an episode."""
@@ -116,6 +117,10 @@ class Buffers:
         flags[2, everyone] = steps.success
         flags[3, everyone] = steps.diverged
         self._seconds[i] = seconds
+        if steps.doubt is not None:
+            if self._doubt is None:
+                self._doubt = np.empty((self._size, len(self._position)), dtype=np.float32)
+            self._doubt[i, everyone] = steps.doubt
         self._tick += 1
         self._observation[self._tick % self._size, everyone] = steps.observation
         self._store_state(self._tick, everyone, steps.state)
@@ -150,6 +155,7 @@ class Buffers:
             state=None if self._state is None else self._take(self._state, began, after, row),
             seed=int(self._seed[row]),
             source=self._source,
+            extra={} if self._doubt is None else {"doubt": self._take(self._doubt, began, stop, row)},
             diverged=bool(diverged.any()),
             invalid=invalid,
             act_seconds=act if self._timing else None,

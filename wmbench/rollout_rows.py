@@ -25,6 +25,7 @@ class Steps:
         success: (n,) bool.
         diverged: (n,) bool.
         state: (n, S) float64, or None.
+        doubt: (n,) float32, the model's own uncertainty, the signal that its card names first; None if nobody asked.
     """
 
     observation: np.ndarray
@@ -34,6 +35,7 @@ class Steps:
     success: np.ndarray
     diverged: np.ndarray
     state: np.ndarray | None = None
+    doubt: np.ndarray | None = None
 
 
 class Rows(Protocol):
@@ -194,6 +196,7 @@ class VectorRows:
         if "success" not in info:
             raise CardError(f"{self._card.id}: the vector environment's info lacks 'success'")
         diverged = info.get("diverged", np.zeros(len(actions), dtype=bool))
+        doubt = next(iter(info["uncertainty"].values())) if "uncertainty" in info else None
         self._ended = np.asarray(terminated | truncated)
         chosen: Any = slice(None) if len(rows) == len(actions) else rows
         return Steps(
@@ -204,6 +207,7 @@ class VectorRows:
             success=np.asarray(info["success"]).astype(bool)[chosen],
             diverged=np.asarray(diverged).astype(bool)[chosen],
             state=self._states(rows),
+            doubt=None if doubt is None else np.asarray(doubt, dtype=np.float32)[chosen],
         )
 
     def close(self) -> None:

@@ -1,10 +1,11 @@
-"""The checkpoints that come with the package: (name, task id) to folder, found without importing torch."""
+"""The checkpoints and zoos of policies that come with the package, found without importing torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
+ZOOS = Path(__file__).parent / "zoos"
 
 
 def checkpoints() -> dict[tuple[str, str], Path]:
@@ -14,3 +15,8 @@ def checkpoints() -> dict[tuple[str, str], Path]:
         for folder in sorted(CHECKPOINTS.glob("*/*"))
         if (folder / "config.json").exists()
     }
+
+
+def zoos() -> dict[str, Path]:
+    """Task id to the description of its zoo, laid out as ``zoos/<Suite-Task-vN>.json``."""
+    return {f"wmbench/{path.stem}": path for path in sorted(ZOOS.glob("*.json"))}

@@ -9,7 +9,7 @@ from wmbench.errors import DatasetError
 from wmbench.measures.agreement import MEASURE
 from wmbench.measuring import measure_agreement
 from wmbench.recording import Recording
-from wmbench.recording.agreement import _scores, _worst, record_agreement
+from wmbench.recording.agreement import record_agreement, scores_at, worst_at
 from wmbench.registration import task_card
 from wmbench.rollout import rollout
 from wmbench.seeding import episode_seeds
@@ -94,16 +94,16 @@ def test_success_up_to_a_horizon(toy_card, toy_episode):
     episodes = [toy_episode(s, steps=10) for s in range(5)]
     for when in ("once", "at_end"):
         card = replace(toy_card, success=replace(toy_card.success, when=when))
-        found = _scores(card, episodes, [3, 10, 40], "success")
+        found = scores_at(card, episodes, [3, 10, 40], "success")
         for e, episode in enumerate(episodes):
             expected = [episode.success[:h].any() if when == "once" else episode.success[:h][-1] for h in (3, 10, 40)]
             assert found[:, e].tolist() == expected
-    assert _worst(toy_card, found[None], [3, 10, 40], "success").tolist() == [0, 0, 0]
+    assert worst_at(toy_card, found[None], [3, 10, 40], "success").tolist() == [0, 0, 0]
     bounded = replace(toy_card, reward_range=(-2.0, 1.0))
-    assert _worst(bounded, found[None], [3, 10, 40], "return").tolist() == [-6, -20, -80]
-    assert np.isnan(_worst(toy_card, np.full((1, 2, 1, 1), np.nan), [1, 2], "return")).all()
+    assert worst_at(bounded, found[None], [3, 10, 40], "return").tolist() == [-6, -20, -80]
+    assert np.isnan(worst_at(toy_card, np.full((1, 2, 1, 1), np.nan), [1, 2], "return")).all()
     broken = replace(episodes[0], invalid="fault")
-    assert np.isnan(_scores(toy_card, [broken], [11], "success")).all()
+    assert np.isnan(scores_at(toy_card, [broken], [11], "success")).all()
 
 
 def test_it_is_one_call():

@@ -216,8 +216,11 @@ def _values(numbers: Numbers, pair: Pair) -> None:
     """How far the values themselves are off, whatever their order, and the table of all policies."""
     k, lost = len(pair.policy), int((pair.invalid > 0).sum())
     s, r = pair.estimate, pair.truth
-    table = {"policy": list(pair.policy), "true": json_list(r), "learned": json_list(s)}
+    table: dict[str, Any] = {"policy": list(pair.policy), "true": json_list(r), "learned": json_list(s)}
     table["invalid"] = pair.invalid.tolist()
+    for name, outcomes in (("true", pair.true), ("learned", pair.learned)):
+        ends = [t_interval(row) if np.isfinite(row).all() else None for row in outcomes]
+        table[f"{name}_interval"] = [list(one) if one else None for one in ends]
     if pair.unestimated:
         why = NO_ESTIMATE.format("error") + ", ".join(pair.unestimated)
         for name in ("bias", "mae", "slope"):

@@ -63,18 +63,18 @@ def gather_subjects(
         raise WmbenchError(f"the expert {best!r} is not among the policies: {', '.join(acting) or 'there are none'}")
     where = {n: str(Path(r).resolve()) if Path(r).exists() else r for n, r in worlds.items()}
     identity: dict[str, Any] = {n: _identity(r, data.task, "world_model") for n, r in worlds.items()}
-    identity |= {f"policy {n}": [r, _identity(_plain(r), data.task, "policy")] for n, r in actors.items()}
+    identity |= {f"policy {n}": [r, _identity(plain_reference(r), data.task, "policy")] for n, r in actors.items()}
     return Subjects(data, loaded, where, acting, best, seed, device, identity)
 
 
 def read_policy(reference: str, task: TaskCard, *, device: str = "cpu") -> Policy:
     """The policy behind a reference, with noise if it asks for some: ``actor+noise0.3``."""
-    plain = _plain(reference)
+    plain = plain_reference(reference)
     policy = make_policy(plain, task, device=device)
     return policy if plain == reference else NoisyPolicy(policy, task, float(reference[len(plain + "+noise") :]))
 
 
-def _plain(reference: str) -> str:
+def plain_reference(reference: str) -> str:
     """A policy's reference without its noise."""
     noisy = NOISY.match(reference)
     return reference if noisy is None or Path(reference).exists() else noisy["reference"]

@@ -68,21 +68,21 @@ def record_agreement(
     faults = [e.invalid for row in found[0] for e in row if e.invalid]
     if len(faults) == len(policies) * episodes:
         raise DatasetError(f"{task.id}: no episode in the true simulator is valid, the first because {faults[0]}")
-    true, *learned = (np.stack([_scores(task, row, steps, outcome) for row in rows], axis=1) for rows in found)
+    true, *learned = (np.stack([scores_at(task, row, steps, outcome) for row in rows], axis=1) for rows in found)
     arrays = {
         "subject": np.array(list(simulators)),
         "policy": np.array(list(policies)),
         "horizon": np.array(steps),
         "true": true,
         "learned": np.stack(learned),
-        "worst": _worst(task, np.stack([true, *learned]), steps, outcome),
+        "worst": worst_at(task, np.stack([true, *learned]), steps, outcome),
         "unit": np.array("1" if outcome == "success" else "reward"),
     }
     meta = {"task": task.id, "outcome": outcome, "episodes": episodes, "seed": seed, "seeds": seeds}
     return Recording("agreement", arrays, meta)
 
 
-def _scores(task: TaskCard, episodes: Sequence[EpisodeData], steps: Sequence[int], outcome: str) -> np.ndarray:
+def scores_at(task: TaskCard, episodes: Sequence[EpisodeData], steps: Sequence[int], outcome: str) -> np.ndarray:
     """Outcome of each episode up to each step, (H, E); NaN from where an invalid episode breaks off."""
     found = np.full((len(steps), len(episodes)), np.nan)
     for e, episode in enumerate(episodes):
@@ -98,7 +98,7 @@ def _scores(task: TaskCard, episodes: Sequence[EpisodeData], steps: Sequence[int
     return np.where(np.isfinite(found), found, np.nan)
 
 
-def _worst(task: TaskCard, scores: np.ndarray, steps: Sequence[int], outcome: str) -> np.ndarray:
+def worst_at(task: TaskCard, scores: np.ndarray, steps: Sequence[int], outcome: str) -> np.ndarray:
     """(H,) what an invalid episode is worth: failure, the least the card allows, or the least any valid one got."""
     if outcome == "success":
         return np.zeros(len(steps))

@@ -132,11 +132,14 @@ def agreement(view: TaskView) -> Figure | None:
     true, learned = np.array(table["true"], dtype=float), np.array(table["learned"], dtype=float)
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
-    ends = [float(np.nanmin([true, learned])), float(np.nanmax([true, learned]))]
-    left.plot(ends, ends, color=MUTED, lw=0.8, ls="--")
+    span = [float(np.nanmin([true, learned])), float(np.nanmax([true, learned]))]
+    left.plot(span, span, color=MUTED, lw=0.8, ls="--")
     marks = "osD^vP*Xhd<>p8"
     for i, (name, x, y) in enumerate(zip(table["policy"], true, learned, strict=True)):
         fill = "none" if "noise" in name else BLUE
+        for axis, which in ((0, "true"), (1, "learned")):
+            if (ends := table.get(f"{which}_interval", {i: None})[i]) is not None:
+                left.plot(*((ends, [y, y]) if axis == 0 else ([x, x], ends)), color=BLUE, lw=0.9)
         left.plot([x], [y], marks[i % len(marks)], ms=6, color=BLUE, mfc=fill, label=name)
     what = "return" if bias.unit == "reward" else "success rate"
     left.set(xlabel=f"true {what}, mean per policy", ylabel="in the learned simulator")

@@ -1,0 +1,121 @@
+"""Makes the shipped zoos: chooses among trained snapshots, adds what needs no training, and freezes the true results.
+
+Example:
+    python baselines/scripts/make_zoo.py DMC-CartpoleSwingup --work runs/zoo
+
+`train_zoo.py` trains the snapshots. An interrupted call goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from wmbench import checkpoints, task_card
+from wmbench.cards import TaskCard
+from wmbench.errors import WmbenchError
+from wmbench.registration import shipped_checkpoints
+from wmbench.transferring import freeze_zoo
+from wmbench.zoo import Member
+from wmbench_baselines.shipped import CHECKPOINTS, ZOOS
+
+UNTRAINED = {
+    "random": ("random", "random", "uniform in the action box"),
+    "expert": ("expert", "scripted", "the task's expert"),
+    "expert-noisy": ("expert+noise0.3", "scripted", "the expert with noise of 0.3 half widths of the action box"),
+    "expert-shaky": ("expert+noise0.6", "scripted", "the expert with noise of 0.6 half widths of the action box"),
+    "early-stop": ("early-stop", "scripted", "the expert for half of the episode, then no action"),
+}
+"""Name to reference, algorithm and note; left out where the task has no expert."""
+
+
+def main(
+    tasks: Annotated[tuple[str, ...], tyro.conf.Positional],
+    work: Path = Path("runs/zoo"),
+    episodes: int = 200,
+    seed: int = 0,
+) -> None:
+    """Make the zoos of some tasks.
+
+    Args:
+        tasks: Names.
+        work: Where `train_zoo.py` put the snapshots.
+        episodes: Of each policy in the true simulator.
+        seed: Root of the episodes' seeds, and the trainings' seed.
+    """
+    for name in tasks:
+        card = task_card(name)
+        members = [*untrained(card), *trained(card, work / name, seed)]
+        command = f"python baselines/scripts/make_zoo.py {name} --episodes {episodes} --seed {seed}"
+        out = ZOOS / f"{card.id.removeprefix('wmbench/')}.json"
+        zoo = freeze_zoo(card, members, out, episodes=episodes, seed=seed, work=work / name / "truth", command=command)
+        for member, returns, success in zip(zoo.members, zoo.returns[-1], zoo.success[-1], strict=True):
+            Console().print(
+                f"{member.name:>14} {returns.mean():10.2f} {100 * success.mean():6.1f} %  {member.note}",
+                highlight=False,
+            )
+
+
+def untrained(card: TaskCard) -> list[Member]:
+    """Policies that are there without training for the zoo, the shipped actors among them."""
+    members = []
+    for name, (reference, algorithm, note) in UNTRAINED.items():
+        if _exists(reference.split("+")[0], card):
+            members.append(Member(name, reference, algorithm, note))
+    for name in ("actor", "actor-medium"):
+        if (folder := checkpoints.find(name, card, kind="policy")) is not None:
+            provenance = checkpoints.read_config(folder)["provenance"]
+            note = f"shipped, trained for {provenance['step']} steps"
+            members.append(Member(name, name, provenance["algorithm"].split(",")[0], note))
+    return members
+
+
+def _exists(reference: str, card: TaskCard) -> bool:
+    try:
+        checkpoints.resolve(reference, card, kind="policy")
+    except WmbenchError:
+        return False
+    return True
+
+
+def trained(card: TaskCard, folder: Path, seed: int) -> list[Member]:
+    """Snapshots chosen from every training, copied to where shipped checkpoints lie."""
+    members = []
+    for unit in sorted(folder.glob(f"*-{seed}")):
+        curve = [json.loads(line) for line in (unit / "curve.jsonl").read_text().splitlines()]
+        for step, why in choose(curve).items():
+            algorithm = unit.name.removesuffix(f"-{seed}")
+            name = f"{algorithm}-{round(step / 1000):03d}k"
+            target = CHECKPOINTS / name / card.id.removeprefix("wmbench/")
+            target.mkdir(parents=True, exist_ok=True)
+            for file in (unit / f"step-{step:07d}").iterdir():
+                shutil.copy(file, target)
+            members.append(Member(name, name, algorithm.upper(), f"{step} steps of training: {why}"))
+    shipped_checkpoints.cache_clear()  # they have just become more
+    return members
+
+
+def choose(curve: list[dict[str, Any]]) -> dict[int, str]:
+    """Three snapshots of one training: an early one, the best, and its neighbour, which is nearly as good.
+
+    Args:
+        curve: Points with ``step`` and ``return_mean``, in order.
+
+    Returns:
+        Step to the reason for the choice, in the order of training.
+    """
+    best = max(range(len(curve)), key=lambda i: curve[i]["return_mean"])
+    beside = best - 1 if best else min(best + 1, len(curve) - 1)
+    first = curve[best]["return_mean"], curve[0]["return_mean"]
+    half = min(range(len(curve)), key=lambda i: abs(curve[i]["return_mean"] - sum(first) / 2))
+    why = {half: "half way", beside: "beside the best", best: "the best on validation episodes"}
+    return {curve[i]["step"]: why[i] for i in sorted(why)}
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
