@@ -21,16 +21,21 @@ def success(rule: SuccessRule) -> str:
     return f"{rule.kind} {sign} {rule.threshold:g}{at_end}"
 
 
+def picture(card: TaskCard) -> str:
+    """The image of a task that ``envs/scripts/make_task_pictures.py`` draws, relative to the page."""
+    return f'<img src="images/{card.name}.png" alt="{card.name}" width="120">'
+
+
 def table(cards: Iterable[TaskCard]) -> str:
-    """Markdown: one row per task, then where each success threshold comes from."""
+    """Markdown: one row and picture per task, then where each success threshold comes from."""
     cards = list(cards)
     lines = [
-        "| Task | Observation | Action | Hz | Steps | Ends early | Success | Tags |",
-        "| --- | ---: | ---: | ---: | ---: | --- | --- | --- |",
+        "| | Task | Observation | Action | Hz | Steps | Ends early | Success | Images by | Tags |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- | --- | --- | --- |",
     ]
     lines += [
-        f"| `{c.id}` | {len(c.observation)} | {len(c.action)} | {c.control_hz:g} | {c.horizon} "
-        f"| {'yes' if c.terminates else 'no'} | {success(c.success)} | {', '.join(c.tags)} |"
+        f"| {picture(c)} | `{c.id}` | {len(c.observation)} | {len(c.action)} | {c.control_hz:g} | {c.horizon} "
+        f"| {'yes' if c.terminates else 'no'} | {success(c.success)} | {c.drawn_by or 'none'} | {', '.join(c.tags)} |"
         for c in cards
     ]
     sources = [f"- {c.name}: {success(c.success)}: {c.success.source}." for c in cards]
