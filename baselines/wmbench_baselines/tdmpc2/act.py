@@ -1,0 +1,54 @@
+"""Acting with TD-MPC2: what is carried from step to step, in evaluation and training alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from wmbench_baselines.tdmpc2.planner import Planner, PlanNoise, moved_on
+
+
+class Pilot:
+    """Plans for N episodes side by side, each plan from the one before.
+
+    Attributes:
+        mean: (N, H, A), where each episode's next plan starts from; zeros for a fresh episode.
+    """
+
+    def __init__(self, planner: Planner, discount: torch.Tensor, episodes: int) -> None:
+        """Begin ``episodes`` fresh episodes."""
+        self.planner, self.model, self.discount = planner, planner.model, discount
+        model = planner.model
+        shape = (episodes, model.config.horizon, model.actions)
+        self.mean = torch.zeros(shape, device=discount.device)
+
+    @torch.inference_mode()
+    def act(
+        self,
+        observation: torch.Tensor,
+        generator: torch.Generator,
+        *,
+        explore: bool,
+        task: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Actions (N, A) in [-1, 1] for observations (N, ...).
+
+        On a CPU one episode is planned after the other: it is as fast, and its bits do not depend on the others.
+        """
+        if self.mean.device.type == "cpu" and len(self.mean) > 1:
+            rows = range(len(self.mean))
+            return torch.cat([self._act(slice(i, i + 1), observation, generator, explore, task) for i in rows])
+        return self._act(slice(None), observation, generator, explore, task)
+
+    def _act(
+        self, rows: slice, observation: torch.Tensor, generator: torch.Generator, explore: bool, task: Any
+    ) -> torch.Tensor:
+        """Actions of some rows."""
+        model, mean = self.model, self.mean[rows]
+        task = None if task is None else task[rows]
+        noise = PlanNoise.draw(model.config, len(mean), model.actions, generator, explore=explore)
+        discount = self.discount if task is None else self.discount[task]
+        made = self.planner.plan(model.encode(observation[rows], task), mean, discount, noise, task)
+        self.mean[rows] = moved_on(made.mean)
+        return made.action

@@ -1,0 +1,157 @@
+"""The layers of TD-MPC2: normalised linear layers with Mish, ensembles of them, and the image encoder."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn.functional import layer_norm, linear
+
+from wmbench_baselines.tdmpc2.maths import mish, simnorm
+
+INIT_STD = 0.02
+"""Standard deviation of the truncated normal that every linear layer's weights start from; biases start at zero."""
+
+
+class NormedLinear(nn.Linear):
+    """Linear, layer norm, then Mish or SimNorm.
+
+    It takes any number of inputs that broadcast against each other and stand for their concatenation, so that a
+    part that many rows share is multiplied once.
+    """
+
+    def __init__(self, inputs: int, outputs: int, simplex: int | None = None, *, normed: bool = True) -> None:
+        """Draw the weights.
+
+        Args:
+            inputs: Total width of the inputs.
+            outputs: Width of the output.
+            simplex: Group size of SimNorm; None for Mish.
+            normed: False for a plain linear layer, without norm and activation.
+        """
+        super().__init__(inputs, outputs)
+        self.simplex = simplex
+        self.norm = nn.LayerNorm(outputs) if normed else None
+
+    def reset_parameters(self) -> None:
+        """Nothing: :func:`initialise` does it, from a generator."""
+
+    def forward(self, *parts: torch.Tensor) -> torch.Tensor:
+        """Parts (..., I_i), broadcasting, to (..., O)."""
+        x = joint_linear(parts, self.weight, self.bias)
+        if self.norm is None:
+            return x
+        x = layer_norm(x, self.norm.normalized_shape, self.norm.weight, self.norm.bias)
+        return mish(x) if self.simplex is None else simnorm(x, self.simplex)
+
+
+def joint_linear(parts: tuple[torch.Tensor, ...], weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """The linear layer of a concatenation, part by part: weight (O, I), bias (O,)."""
+    total, start = None, 0
+    for part in parts:
+        width = part.shape[-1]
+        term = linear(part, weight[:, start : start + width], bias if total is None else None)
+        total = term if total is None else total + term
+        start += width
+    assert total is not None
+    return total
+
+
+class MLP(nn.Module):
+    """Hidden :class:`NormedLinear` layers and an output layer."""
+
+    def __init__(self, inputs: int, hidden: list[int], outputs: int, simplex: int | None = None) -> None:
+        """Stack the layers.
+
+        Args:
+            inputs: Total width of the inputs.
+            hidden: Widths of the hidden layers.
+            outputs: Width of the output.
+            simplex: The output passes a layer norm and SimNorm of this group size; None: it is plain.
+        """
+        super().__init__()
+        widths = [inputs, *hidden]
+        layers = [NormedLinear(a, b) for a, b in pairwise(widths)]
+        layers.append(NormedLinear(widths[-1], outputs, simplex, normed=simplex is not None))
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, *parts: torch.Tensor) -> torch.Tensor:
+        """Parts (..., I_i), broadcasting, to (..., O)."""
+        x = self.layers[0](*parts)
+        for layer in self.layers[1:]:
+            x = layer(x)
+        return x
+
+
+class Ensemble(nn.Module):
+    """E networks of two hidden :class:`NormedLinear` layers and a plain output, their weights in one tensor each.
+
+    Weights are (E, in, out), biases and norms (E, 1, out).
+    """
+
+    def __init__(self, members: int, inputs: int, width: int, outputs: int) -> None:
+        """Make room for the weights; :func:`initialise` draws them."""
+        super().__init__()
+        widths = [inputs, width, width, outputs]
+        pairs = list(pairwise(widths))
+        self.weights = nn.ParameterList([nn.Parameter(torch.zeros(members, a, b)) for a, b in pairs])
+        self.biases = nn.ParameterList([nn.Parameter(torch.zeros(members, 1, b)) for _, b in pairs])
+        self.norm_weights = nn.ParameterList([nn.Parameter(torch.ones(members, 1, width)) for _ in range(2)])
+        self.norm_biases = nn.ParameterList([nn.Parameter(torch.zeros(members, 1, width)) for _ in range(2)])
+
+    def forward(
+        self,
+        *parts: torch.Tensor,
+        heads: torch.Tensor | None = None,
+        dropout: torch.Tensor | None = None,
+        frozen: bool = False,
+    ) -> torch.Tensor:
+        """Some members' outputs for rows that all of them see.
+
+        Args:
+            *parts: (N, I_i), standing for their concatenation.
+            heads: (K,) int64, the members wanted; None: all E.
+            dropout: (K, N, width) factors of the first hidden layer before its norm: 0 where a unit is dropped,
+                1 / (1 - p) elsewhere; None: no dropout.
+            frozen: Whether the weights get no gradient.
+
+        Returns:
+            (K, N, outputs).
+        """
+        members = self.weights[0].shape[0]
+        chosen = heads is not None and not (members == len(heads) == 2)  # two of two, in either order, are both
+
+        def pick(tensor: torch.Tensor) -> torch.Tensor:
+            tensor = tensor.detach() if frozen else tensor
+            return tensor.index_select(0, heads) if chosen and heads is not None else tensor
+
+        x = torch.cat(parts, -1)  # (N, I)
+        for i in range(3):
+            weight, bias = pick(self.weights[i]), pick(self.biases[i])
+            if i == 0:
+                x = x.expand(len(weight), *x.shape)
+            x = torch.baddbmm(bias, x, weight)  # (K, N, width)
+            if i < 2:
+                if i == 0 and dropout is not None:
+                    x = x * dropout
+                x = layer_norm(x, x.shape[-1:])
+                x = mish(x * pick(self.norm_weights[i]) + pick(self.norm_biases[i]))
+        return x
+
+
+@torch.no_grad()
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Draw all weights as published: truncated normal of standard deviation 0.02, zero biases, plain norms.
+
+    The truncation is at two units, which is a hundred standard deviations: it is of no effect, as in the original.
+    """
+    for part in module.modules():
+        if isinstance(part, NormedLinear):
+            part.weight.copy_(torch.randn(part.weight.shape, generator=generator) * INIT_STD)
+            part.bias.zero_()
+        elif isinstance(part, Ensemble):
+            for weight in part.weights:
+                weight.copy_(torch.randn(weight.shape, generator=generator) * INIT_STD)
+        elif isinstance(part, nn.Embedding):
+            part.weight.copy_(torch.rand(part.weight.shape, generator=generator) * 2 * INIT_STD - INIT_STD)

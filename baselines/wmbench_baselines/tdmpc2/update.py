@@ -1,0 +1,221 @@
+"""One update of TD-MPC2: latent rollout, losses, two Adams, the running scale and the slow Q-functions."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from wmbench_baselines.tdmpc2.config import TDMPC2Config
+from wmbench_baselines.tdmpc2.maths import RunningScale, soft_cross_entropy
+from wmbench_baselines.tdmpc2.model import LatentModel
+
+
+class Batch(NamedTuple):
+    """Windows of H steps from B places of the replay, time first.
+
+    Attributes:
+        observation: (H + 1, B, O).
+        action: (H, B, A), the action taken at each of the first H observations.
+        reward: (H, B), what it earned.
+        terminated: (H, B), 1 where the task itself ended in reaching the next observation, not at a time limit.
+        task: (B,) int64, or None.
+    """
+
+    observation: torch.Tensor
+    action: torch.Tensor
+    reward: torch.Tensor
+    terminated: torch.Tensor
+    task: torch.Tensor | None = None
+
+
+class UpdateNoise(NamedTuple):
+    """All random numbers of one update.
+
+    Attributes:
+        target: (H, B, A) normal, of the prior's actions in the targets.
+        target_heads: (2,) int64, the slow Q-functions whose minimum is the target.
+        policy: (H + 1, B, A) normal, of the prior's actions in the policy's loss.
+        policy_heads: (2,) int64, the Q-functions whose mean the policy climbs.
+        dropout: (E, H * B, mlp_dim) factors, see :class:`Ensemble`; None: no dropout.
+        policy_dropout: (2, (H + 1) * B, mlp_dim), or None.
+    """
+
+    target: torch.Tensor
+    target_heads: torch.Tensor
+    policy: torch.Tensor
+    policy_heads: torch.Tensor
+    dropout: torch.Tensor | None
+    policy_dropout: torch.Tensor | None
+
+    @classmethod
+    def draw(cls, config: TDMPC2Config, batch: int, actions: int, generator: torch.Generator) -> Self:
+        """From a generator, on its device."""
+        device, h = generator.device, config.horizon
+
+        def heads() -> torch.Tensor:
+            return torch.randperm(config.num_q, generator=generator, device=device)[:2]
+
+        def kept(members: int, rows: int) -> torch.Tensor | None:
+            if not config.dropout:
+                return None
+            shape = (members, rows, config.mlp_dim)
+            drawn = torch.rand(shape, generator=generator, device=device)
+            return (drawn >= config.dropout).to(drawn.dtype).div_(1 - config.dropout)
+
+        return cls(
+            target=torch.randn((h, batch, actions), generator=generator, device=device),
+            target_heads=heads(),
+            policy=torch.randn((h + 1, batch, actions), generator=generator, device=device),
+            policy_heads=heads(),
+            dropout=kept(config.num_q, h * batch),
+            policy_dropout=kept(2, (h + 1) * batch),
+        )
+
+
+class Losses(NamedTuple):
+    """What the model is trained on, each a scalar, and the latent states (H + 1, B, L) of the rollout."""
+
+    total: torch.Tensor
+    consistency: torch.Tensor
+    reward: torch.Tensor
+    value: torch.Tensor
+    termination: torch.Tensor
+    zs: torch.Tensor
+
+
+@torch.no_grad()
+def targets(
+    model: LatentModel, batch: Batch, noise: UpdateNoise, discount: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the rollout should get, (H, B, L), and TD targets (H, B): r + discount (1 - terminated) min of two slow Qs.
+
+    A time limit does not count as an end: its last step bootstraps like any other.
+    """
+    z = model.encode(batch.observation[1:], batch.task)
+    action = model.pi(z, noise.target, batch.task).action
+    q = model.values(model.Q(z, action, noise.target_heads, batch.task, target=True)).amin(0)
+    return z, batch.reward + discount * (1 - batch.terminated) * q
+
+
+def model_losses(
+    model: LatentModel, batch: Batch, noise: UpdateNoise, reached: torch.Tensor, td: torch.Tensor
+) -> Losses:
+    """Losses of encoder, dynamics, reward, termination and Q-functions along a latent rollout.
+
+    Args:
+        model: The model.
+        batch: Windows.
+        noise: Its dropout is used.
+        reached: (H, B, L), see :func:`targets`.
+        td: (H, B), see :func:`targets`.
+    """
+    config, h, task = model.config, len(batch.action), batch.task
+    z = model.encode(batch.observation[0], task)
+    zs = [z]
+    for t in range(h):
+        z = model.next(z, batch.action[t], task)
+        zs.append(z)
+    rollout = torch.stack(zs)  # (H + 1, B, L)
+    weight = config.rho ** torch.arange(h, dtype=z.dtype, device=z.device)  # (H,)
+    consistency = (((rollout[1:] - reached) ** 2).mean((1, 2)) * weight).mean()
+    r = soft_cross_entropy(model.reward(rollout[:-1], batch.action, task), batch.reward, model.bins)  # (H, B)
+    q = model.Q(rollout[:-1], batch.action, None, task, dropout=noise.dropout)  # (E, H, B, bins)
+    v = soft_cross_entropy(q, td, model.bins).mean(0)  # (H, B)
+    reward, value = (r.mean(1) * weight).mean(), (v.mean(1) * weight).mean()
+    termination = torch.zeros_like(reward)
+    if model.termination_head is not None:
+        termination = binary_cross_entropy_with_logits(model.termination(rollout[1:], task), batch.terminated)
+    total = (
+        config.consistency_weight * consistency
+        + config.reward_weight * reward
+        + config.value_weight * value
+        + config.termination_weight * termination
+    )
+    return Losses(total, consistency, reward, value, termination, rollout)
+
+
+def policy_values(
+    model: LatentModel, zs: torch.Tensor, noise: UpdateNoise, task: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values and entropies (H + 1, B) of the prior's actions, with gradients for the policy alone."""
+    prior = model.pi(zs, noise.policy, task)
+    q = model.Q(zs, prior.action, noise.policy_heads, task, dropout=noise.policy_dropout, frozen=True)
+    return model.values(q).mean(0), model.entropy(prior, task)
+
+
+class Learner:
+    """A model with what its training needs besides: optimisers and running scale.
+
+    Attributes:
+        model: The model.
+        scale: The running scale of the policy's loss.
+        discount: () or (tasks,), per step.
+    """
+
+    def __init__(self, model: LatentModel, discount: torch.Tensor) -> None:
+        """Set up the optimisers.
+
+        Args:
+            model: On the device where training happens.
+            discount: () or (tasks,).
+        """
+        config = model.config
+        self.model, self.config = model, config
+        self.discount = discount.to(next(model.parameters()).device)
+        self.scale = RunningScale(config.tau).to(self.discount.device)
+        policy = set(model.policy.parameters())
+        encoder = set(model.encoder.parameters())
+        rest = [p for p in model.parameters() if p.requires_grad and p not in policy | encoder]
+        self.trained = [*model.encoder.parameters(), *rest]
+        groups: list[dict[str, Any]] = [
+            {"params": list(model.encoder.parameters()), "lr": config.learning_rate * config.encoder_rate},
+            {"params": rest, "lr": config.learning_rate},
+        ]
+        self.optimiser = torch.optim.Adam(groups, fused=True)
+        self.policy_optimiser = torch.optim.Adam(
+            model.policy.parameters(), lr=config.learning_rate, eps=1e-5, fused=True
+        )
+        self._targets, self._losses, self._values = targets, model_losses, policy_values
+        if config.compile:
+            self._targets, self._losses, self._values = map(torch.compile, (targets, model_losses, policy_values))
+
+    def update(self, batch: Batch, noise: UpdateNoise) -> dict[str, torch.Tensor]:
+        """Take one step with both optimisers.
+
+        Returns:
+            Scalars: the losses, both gradients' norms, and the scale; still on the device.
+        """
+        model, config = self.model, self.config
+        discount = self.discount if batch.task is None else self.discount[batch.task]
+        reached, td = self._targets(model, batch, noise, discount)
+        losses = self._losses(model, batch, noise, reached, td)
+        losses.total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.trained, config.grad_clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        model.renorm()
+
+        q, entropy = self._values(model, losses.zs.detach(), noise, batch.task)
+        self.scale.update(q[0].detach())
+        weight = config.rho ** torch.arange(len(q), dtype=q.dtype, device=q.device)
+        objective = config.entropy_weight * entropy + q / self.scale.value
+        policy_loss = -(objective.mean(1) * weight).mean()
+        policy_loss.backward()
+        policy_norm = torch.nn.utils.clip_grad_norm_(model.policy.parameters(), config.grad_clip)
+        self.policy_optimiser.step()
+        model.zero_grad(set_to_none=True)  # of the tasks' embeddings, too: the policy's loss is the policy's alone
+        model.follow()
+        return {
+            "loss": losses.total.detach(),
+            "consistency_loss": losses.consistency.detach(),
+            "reward_loss": losses.reward.detach(),
+            "value_loss": losses.value.detach(),
+            "termination_loss": losses.termination.detach(),
+            "policy_loss": policy_loss.detach(),
+            "entropy": entropy.detach().mean(),
+            "gradient": norm,
+            "policy_gradient": policy_norm,
+            "scale": self.scale.value.clone(),
+        }
