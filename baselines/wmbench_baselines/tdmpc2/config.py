@@ -120,7 +120,15 @@ class TDMPC2Config:
 
     def __post_init__(self) -> None:
         """Refuse settings that make no model, no plan or no training."""
-        counts = ("enc_dim", "mlp_dim", "latent_dim", "enc_layers", "simnorm_dim", "task_dim", "channels")
+        counts: tuple[str, ...] = (
+            "enc_dim",
+            "mlp_dim",
+            "latent_dim",
+            "enc_layers",
+            "simnorm_dim",
+            "task_dim",
+            "channels",
+        )
         counts += ("horizon", "iterations", "replan", "batch_size", "capacity", "action_repeat", "frames")
         counts += ("eval_every", "eval_episodes")
         for name in counts:

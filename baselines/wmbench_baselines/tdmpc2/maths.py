@@ -15,16 +15,16 @@ class Bins(NamedTuple):
     Attributes:
         low: The first bin.
         high: The last bin.
-        count: How many.
+        number: How many.
     """
 
     low: float
     high: float
-    count: int
+    number: int
 
     def centres(self, like: torch.Tensor) -> torch.Tensor:
-        """(count,) on the device and of the type of another tensor."""
-        return torch.linspace(self.low, self.high, self.count, device=like.device, dtype=like.dtype)
+        """(number,) on the device and of the type of another tensor."""
+        return torch.linspace(self.low, self.high, self.number, device=like.device, dtype=like.dtype)
 
 
 def symlog(x: torch.Tensor) -> torch.Tensor:
@@ -39,9 +39,9 @@ def symexp(x: torch.Tensor) -> torch.Tensor:
 
 def _place(x: torch.Tensor, bins: Bins) -> tuple[torch.Tensor, torch.Tensor]:
     """Index of the bin below each number's symlog, and how far towards the next it lies, in [0, 1]."""
-    width = (bins.high - bins.low) / (bins.count - 1)
+    width = (bins.high - bins.low) / (bins.number - 1)
     place = (symlog(x).clamp(bins.low, bins.high) - bins.low) / width
-    below = place.floor().clamp(0, bins.count - 2)  # the highest number is all of the last bin, not one beyond
+    below = place.floor().clamp(0, bins.number - 2)  # the highest number is all of the last bin, not one beyond
     return below.long(), place - below
 
 
@@ -56,7 +56,7 @@ def two_hot(x: torch.Tensor, bins: Bins) -> torch.Tensor:
         (..., B), non-negative, summing to one.
     """
     below, weight = _place(x, bins)
-    hot = torch.zeros(*x.shape, bins.count, dtype=x.dtype, device=x.device)
+    hot = torch.zeros(*x.shape, bins.number, dtype=x.dtype, device=x.device)
     hot.scatter_(-1, below[..., None], 1 - weight[..., None])
     return hot.scatter_(-1, below[..., None] + 1, weight[..., None])
 

@@ -72,7 +72,8 @@ class LatentModel(nn.Module):
         self.q_functions = Ensemble(config.num_q, z + extra + a, config.mlp_dim, config.num_bins)
         initialise(self, torch.Generator().manual_seed(seed))
         with torch.no_grad():
-            self.reward_head.layers[-1].weight.zero_()
+            last: nn.Linear = self.reward_head.layers[-1]  # type: ignore[assignment]
+            last.weight.zero_()
             self.q_functions.weights[-1].zero_()
         self.target_q_functions = copy.deepcopy(self.q_functions).requires_grad_(False)
 
@@ -137,7 +138,7 @@ class LatentModel(nn.Module):
         dropout: torch.Tensor | None = None,
         frozen: bool = False,
     ) -> torch.Tensor:
-        """The chosen Q-functions, Q(z, a): logits (K, ..., bins).
+        """Logits (K, ..., bins) of the chosen Q-functions at (z, a).
 
         Args:
             z: (..., L).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 
@@ -194,9 +194,8 @@ class Planner:
     def __init__(self, model: LatentModel) -> None:
         """Plan in a model, whose config has the planner's settings."""
         self.model = model
-        self._roll, self._final_value = roll, final_value
-        if model.config.compile:
-            self._roll, self._final_value = torch.compile(roll), torch.compile(final_value)
+        ready: Any = torch.compile if model.config.compile else lambda function: function
+        self._roll, self._final_value = ready(roll), ready(final_value)
 
     @torch.inference_mode()
     def plan(

@@ -177,9 +177,8 @@ class Learner:
         self.policy_optimiser = torch.optim.Adam(
             model.policy.parameters(), lr=config.learning_rate, eps=1e-5, fused=True
         )
-        self._targets, self._losses, self._values = targets, model_losses, policy_values
-        if config.compile:
-            self._targets, self._losses, self._values = map(torch.compile, (targets, model_losses, policy_values))
+        ready: Any = torch.compile if config.compile else lambda function: function
+        self._targets, self._losses, self._values = ready(targets), ready(model_losses), ready(policy_values)
 
     def update(self, batch: Batch, noise: UpdateNoise) -> dict[str, torch.Tensor]:
         """Take one step with both optimisers.
