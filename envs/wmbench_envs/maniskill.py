@@ -15,8 +15,10 @@ import numpy as np
 
 from wmbench.cards import TaskCard
 from wmbench.errors import RenderError, StateError, require
+from wmbench.views import View
+from wmbench_envs.forks import branch_forked
 from wmbench_envs.maniskill_device import INSTALL, has_renderer, undrawn
-from wmbench_envs.maniskill_images import Looks, devices_by_name
+from wmbench_envs.maniskill_images import Looks, devices_by_name, photograph, segments
 from wmbench_envs.true_branch import Branched
 
 BEYOND = 64
@@ -69,9 +71,7 @@ class ManiSkill:
 
     def _build(self) -> None:
         """Make the environment, to be drawn or not."""
-        drawn: dict[str, Any] = {"render_backend": "none"}
-        if self._looks is not None:
-            drawn = {"render_backend": self._looks.device, "sensor_configs": self._looks.sensors()}
+        drawn = {"render_backend": "none"} if self._looks is None else self._looks.options()
         with _quiet(), self._stage(), devices_by_name():
             env: Any = gym.make(
                 self._card.backend_id,
@@ -164,8 +164,29 @@ class ManiSkill:
         return self._observation.copy()
 
     def branch(self, states: np.ndarray, action: np.ndarray, steps: np.ndarray) -> Branched | None:
-        """None: branches are replayed one by one."""
-        return None
+        """See :func:`wmbench_envs.forks.branch_forked`: PhysX runs in the calling thread, and so can be forked."""
+        return branch_forked(self, states, action, steps, len(self._card.observation))
+
+    def look(self, view: View) -> None:
+        """Get ready for :meth:`images`.
+
+        Raises:
+            RenderError: There is no render device.
+        """
+        self._draw(Looks(view.height, view.width, view.preset or "fast"))
+
+    def images(self, view: View) -> dict[str, np.ndarray]:
+        """See :func:`wmbench_envs.maniskill_images.photograph`.
+
+        Raises:
+            RenderError: There is no render device.
+        """
+        self.look(view)
+        return photograph(self._env, self._card.id, view.camera, view.preset or "fast", view.images)
+
+    def segments(self) -> dict[int, str]:
+        """See :func:`wmbench_envs.maniskill_images.segments`."""
+        return segments(self._env)
 
     def render(self, height: int, width: int) -> np.ndarray:
         """The current scene as ManiSkill shows it to people, (H, W, 3) uint8.

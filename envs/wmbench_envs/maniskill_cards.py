@@ -89,6 +89,7 @@ def _card(
     reward: str = "normalized_dense",
     reward_range: tuple[float | None, float | None] = (0.0, 1.0),
     terminates: bool = False,
+    cameras: tuple[str, ...] = ("base_camera",),
     **kwargs: Any,
 ) -> TaskCard:
     """A card; ``success`` in words where the environment itself says whether there is one."""
@@ -112,6 +113,8 @@ def _card(
         robot=robot,
         physics="physx-cpu",
         reward_range=reward_range,
+        cameras=cameras,
+        presets=("fast", "full"),
         tags=tags,
         license=_LICENSE,
         citation=_CITATION,
@@ -128,6 +131,8 @@ def _half(horizon: int) -> SuccessRule:
 def _arm(task: str, horizon: int, extra: Dims, success: str, tags: tuple[str, ...] = (), **rest: Any) -> TaskCard:
     """A task of one Panda arm moved by its hand."""
     tags = ("manipulation", "contact", *tags)
+    if rest.get("robot") == "panda_wristcam":
+        rest["cameras"] = ("base_camera", "hand_camera")
     return _card(task, [*_panda(), *extra], _EE_ACTIONS, horizon=horizon, success=success, tags=tags, **rest)
 
 
@@ -141,6 +146,7 @@ def _two_arms(task: str, extra: Dims, success: str) -> TaskCard:
         controller=_JOINT,
         convention=f"{_deltas('0.1 rad')}; {_GRIPPER}",
         robot="two of panda_wristcam",
+        cameras=("base_camera", *(f"{name}-hand_camera" for name, _ in _TWO_AGENTS)),
         tags=("manipulation", "contact", "two arms"),
         agents=_TWO_AGENTS,
     )
@@ -184,6 +190,7 @@ def _hopper(task: str) -> TaskCard:
         controller=_JOINT,
         convention=_deltas("2 rad (ankle: 0.8 rad)"),
         robot="hopper",
+        cameras=("cam0",),
         hz=25,
         tags=("locomotion", "contact", "planar"),
     )
@@ -211,6 +218,7 @@ def _ant(task: str) -> TaskCard:
         controller=_JOINT,
         convention=_deltas("1 rad"),
         robot="ant",
+        cameras=("side_cam",),
         hz=40,
         tags=("locomotion", "contact"),
     )

@@ -13,7 +13,7 @@ import numpy as np
 from wmbench.errors import RenderError
 
 PACKS = {"fast": "minimal", "full": "default"}
-"""Render preset to SAPIEN's shader pack."""
+"""Render preset to SAPIEN's shader pack. ``full`` adds shadows, and has finer depth."""
 
 DEVICE = "WMBENCH_SAPIEN_DEVICE"
 """Environment variable with the device to draw on, as ``pci:0000:01:00.0``; else a CUDA device, else what there is."""
@@ -40,9 +40,13 @@ class Looks:
     preset: str = "fast"
     device: str = field(default_factory=lambda: os.environ.get(DEVICE, "gpu"))
 
-    def sensors(self) -> dict[str, Any]:
-        """As ManiSkill's ``sensor_configs``."""
-        return {"height": self.height, "width": self.width, "shader_pack": PACKS[self.preset]}
+    def options(self) -> dict[str, Any]:
+        """For ManiSkill's ``gym.make``."""
+        return {
+            "render_backend": self.device,
+            "enable_shadow": self.preset == "full",
+            "sensor_configs": {"height": self.height, "width": self.width, "shader_pack": PACKS[self.preset]},
+        }
 
 
 def photograph(env: Any, task: str, camera: str | None, preset: str, names: Sequence[str]) -> dict[str, np.ndarray]:

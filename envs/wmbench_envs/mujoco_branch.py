@@ -106,4 +106,4 @@ def fill(
                 return None
             if seen[2]:
                 break
-    return observation, reward, terminated, taken
+    return Branched(observation, reward, terminated, taken)

@@ -70,6 +70,14 @@ class Backend(Protocol):
         """
         ...
 
+    def look(self, view: View) -> None:
+        """Get ready to draw such pictures, or say why they cannot be had here. Optional."""
+        ...
+
+    def segments(self) -> Mapping[int, str]:
+        """What the numbers in a segmentation image stand for. Optional."""
+        ...
+
     def render(self, height: int, width: int) -> np.ndarray:
         """The current scene, (H, W, 3) uint8."""
         ...
@@ -129,6 +137,8 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
         if self.view.images:
             if not hasattr(self._backend, "images"):
                 raise RenderError(f"{card.id}: its simulator draws no pictures; observation='state' is all there is")
+            if hasattr(self._backend, "look"):
+                self._backend.look(self.view)
             self._frames = Frames(self.view, self._backend.images)
         self._advance = self._backend.step if card.action_repeat == 1 else self._repeat
         self._bounds = ActionCheck(card)
@@ -351,6 +361,20 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
                 f"got shape {given.shape}, dtype {given.dtype}"
             )
         return self._backend.violations(given) if hasattr(self._backend, "violations") else {}
+
+    def segments(self) -> dict[int, str]:
+        """What the numbers in a segmentation image stand for.
+
+        Returns:
+            Number to the name of a body, the same in all episodes of a task; 0, where there is none, is not among
+            them. Empty if the backend does not say.
+
+        Raises:
+            LifecycleError: After close.
+        """
+        if self._closed:
+            self._misuse("segments")
+        return dict(self._backend.segments()) if hasattr(self._backend, "segments") else {}
 
     def render(self) -> np.ndarray | None:
         """The current scene.

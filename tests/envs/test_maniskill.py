@@ -20,7 +20,6 @@ import torch
 import wmbench
 from wmbench.cards import TaskCard
 from wmbench.errors import MissingExtraError, RenderError, StateError
-from wmbench.recording.branching import branch_true
 from wmbench.recording.floor import record_floor
 
 CARDS = [c for c in wmbench.task_cards().values() if c.suite == "maniskill"]
@@ -352,31 +351,10 @@ def test_what_the_backend_does_not_know_is_said() -> None:
     assert env.contacts() is None
     assert env.violations(np.zeros((2, 10), np.float32)) == {}
     assert env.moving().start == env.moving().stop
-    assert env.branch(state[None], np.zeros((1, 2, 1), np.float32), np.array([2])) is None
-    assert np.array_equal(env.get_state(), state)
     twins, why = record_floor(
         SimpleNamespace(task=env.card), state[None], np.zeros((1, 2, 1)), np.ones((1, 2), bool), 0, simulator=env
     )
     assert twins == {} and why.startswith("no floor: ")
-
-
-def test_branches_equal_steps_from_restored_states() -> None:
-    card = wmbench.task_card("MS-PushCube")
-    env = gym.make(card.id).unwrapped
-    env.reset(seed=1)
-    chosen = actions(card, 12)
-    states = []
-    for action in chosen[:4]:
-        env.step(action)
-        states.append(env.get_state())
-    action = chosen[4:].reshape(1, 2, 4, 7).repeat(2, axis=0)
-    found = branch_true(card, np.stack(states[1::2]), action)
-    for i, b in np.ndindex(2, 2):
-        env.set_state(states[1::2][i])
-        for k in range(4):
-            observation, reward, *_ = env.step(action[i, b, k])
-            assert np.array_equal(found.observation[i, b, k], observation) and found.reward[i, b, k] == reward
-    assert found.valid.all()
 
 
 def test_processes_give_the_same_rows() -> None:
