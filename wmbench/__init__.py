@@ -14,17 +14,19 @@ if TYPE_CHECKING:
     from wmbench.collecting import collect as collect
     from wmbench.evaluating import evaluate as evaluate
     from wmbench.frozen import frozen as frozen
+    from wmbench.merging import merge as merge
     from wmbench.runs import run as run
     from wmbench.training import train as train
     from wmbench.transferring import transfer as transfer
 
 __version__ = "0.1.0"
-__all__ = ["collect", "evaluate", "frozen", "run", "task_card", "task_cards", "train", "transfer"]
+__all__ = ["collect", "evaluate", "frozen", "merge", "run", "task_card", "task_cards", "train", "transfer"]
 
 _LAZY = {
     "collect": "wmbench.collecting",
     "evaluate": "wmbench.evaluating",
     "frozen": "wmbench.frozen",
+    "merge": "wmbench.merging",
     "run": "wmbench.runs",
     "train": "wmbench.training",
     "transfer": "wmbench.transferring",

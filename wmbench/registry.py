@@ -133,3 +133,6 @@ floors = Registry("wmbench.floors", "table of floors")
 zoos = Registry("wmbench.zoos", "zoo of policies")
 """Package name to a function without arguments: task id to the JSON file that describes its zoo, see
 :mod:`wmbench.zoo`."""
+
+formats = Registry("wmbench.formats", "exchange format")
+"""Name to a :class:`wmbench.exchange.format.Format`."""
