@@ -48,3 +48,34 @@ def make_bank(dataset: Dataset, n: int = 256, seed: int = 0) -> dict[str, torch.
     if len(states) == len(episodes):
         bank["sim_state"] = torch.from_numpy(np.stack(states))
     return bank
+
+
+def recorded_states(dataset: Dataset, n: int = 20_000, seed: int = 0) -> dict[str, torch.Tensor]:
+    """States anywhere in the episodes of the train split: where short imagined branches begin.
+
+    The horizon counts from the branch's beginning, not from the episode's.
+
+    Args:
+        dataset: Where they come from.
+        n: At most so many, drawn without replacement if there are more.
+        seed: Of that draw.
+
+    Returns:
+        ``observation`` (N, O) float32 and ``seed`` (N,) int64, that of the episode.
+
+    Raises:
+        DatasetError: The train split is empty.
+    """
+    chosen = dataset.episodes("train")
+    if not len(chosen):
+        raise DatasetError(f"the train split of this dataset of {dataset.task.id} is empty; collect more episodes")
+    episodes = [dataset.episode(int(i)) for i in chosen]
+    observation = np.concatenate([e.observation[:-1] for e in episodes])
+    seeds = np.repeat([e.seed for e in episodes], [len(e) for e in episodes])
+    if len(observation) > n:
+        kept = np.sort(np.random.default_rng(seed).choice(len(observation), n, replace=False))
+        observation, seeds = observation[kept], seeds[kept]
+    return {
+        "observation": torch.from_numpy(np.ascontiguousarray(observation)),
+        "seed": torch.from_numpy(seeds.astype(np.int64)),
+    }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gymnasium.vector import AutoresetMode
 
 from wmbench.cards import TaskCard
+from wmbench.episodes.storage import MANIFEST
 from wmbench.errors import ViewError
 from wmbench.registration import task_card
 from wmbench.views import View
@@ -38,7 +40,8 @@ def make_env(
         task: Id of the task.
         simulator: None for the true simulator; otherwise a checkpoint folder or the name of a world model.
         init: Where the twin's episodes begin: ``"bank"`` (stored with the checkpoint), ``"true"`` (the true
-            simulator's own reset), or None: the bank if there is one. The true simulator has its own reset.
+            simulator's own reset), None: the bank if there is one, or the folder of a dataset: in any recorded
+            state of its train split. The true simulator has its own reset.
         device: Torch device of the twin. The true simulators run on the CPU.
         observation: ``"state"``, the flat float32 vector of the card; ``"rgb"``, ``"depth"`` or ``"segmentation"``,
             pictures; or several of them joined by ``+`` in this order, which gives a dictionary.
@@ -194,7 +197,8 @@ def _check_options(card: TaskCard, simulator: Any, init: Any, uncertainty: Any) 
         raise ValueError(
             f"{card.id}: simulator must be a checkpoint folder or a name, as a string, got {type(simulator).__name__}"
         )
-    _one_of(card, "init", init, (None, "bank", "true"))
+    if init not in (None, "bank", "true") and not (isinstance(init, str) and (Path(init) / MANIFEST).exists()):
+        raise ValueError(f"{card.id}: init must be None, 'bank', 'true', or the folder of a dataset, got {init!r}")
     _one_of(card, "uncertainty", uncertainty, (False, True))
     if uncertainty and simulator is None:
         raise ValueError(f"{card.id}: the true simulator has no uncertainty; name a world model with simulator=...")

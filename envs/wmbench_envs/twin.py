@@ -7,7 +7,9 @@ from typing import Any
 from gymnasium.vector import AutoresetMode
 
 from wmbench import checkpoints
+from wmbench.banks import recorded_states
 from wmbench.cards import TaskCard
+from wmbench.episodes import Dataset
 from wmbench.errors import CheckpointError, RenderError, ViewError
 from wmbench.registration import task_card
 from wmbench.views import View
@@ -37,7 +39,8 @@ def make_twin(
         task: Card, id or short name.
         simulator: A checkpoint folder, or the name of a world model that is shipped or needs no checkpoint.
         init: ``"bank"`` (starts stored with the checkpoint), ``"true"`` (the true simulator's own reset with
-            the same seed), or None: the bank if there is one, else the true simulator.
+            the same seed), None: the bank if there is one, else the true simulator, or the folder of a dataset:
+            any recorded state of its train split.
         device: Torch device of the model.
         view: What observations consist of; None, or the state alone.
         uncertainty: Whether infos carry the model's named uncertainties.
@@ -118,7 +121,10 @@ def _core(
     model = checkpoints.resolve(simulator, card, kind="world_model", device=device)
     bank = None if folder is None or init == "true" else checkpoints.load_bank(folder)
     starts: Starts
-    if bank is not None:
+    if init not in (None, "bank", "true"):
+        dataset = Dataset(init, task=card)
+        starts = BankStarts(recorded_states(dataset), card, device=where, source=f"{dataset.folder}")
+    elif bank is not None:
         starts = BankStarts(bank, card, device=where, source=f"{folder}")
     elif init == "bank":
         raise CheckpointError(
