@@ -121,7 +121,7 @@ def _begin(config: InsideConfig, rows: InsideRows, folder: Path, *, resume: int)
     common: dict[str, Any] = {"gamma": config.gamma, "seed": config.seed, "device": "cpu"}
     network: dict[str, Any] = {"net_arch": list(config.hidden), "activation_fn": torch.nn.ReLU}
     if config.algorithm == "PPO":
-        settings = {"n_steps": 256, "batch_size": 256, "n_epochs": 10, "policy_kwargs": network}
+        settings: dict[str, Any] = {"n_steps": 256, "batch_size": 256, "n_epochs": 10, "policy_kwargs": network}
         return PPO("MlpPolicy", rows, **settings, **common), [0.0, 0.0]
     return SAC(
         "MlpPolicy",
