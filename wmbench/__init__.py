@@ -13,7 +13,7 @@ from wmbench.registration import register_all, task_card, task_cards
 if TYPE_CHECKING:
     from wmbench.collecting import collect as collect
     from wmbench.evaluating import evaluate as evaluate
-    from wmbench.frozen import frozen as frozen
+    from wmbench.frozen_sets import frozen as frozen
     from wmbench.merging import merge as merge
     from wmbench.runs import run as run
     from wmbench.training import train as train
@@ -25,7 +25,7 @@ __all__ = ["collect", "evaluate", "frozen", "merge", "run", "task_card", "task_c
 _LAZY = {
     "collect": "wmbench.collecting",
     "evaluate": "wmbench.evaluating",
-    "frozen": "wmbench.frozen",
+    "frozen": "wmbench.frozen_sets",
     "merge": "wmbench.merging",
     "run": "wmbench.runs",
     "train": "wmbench.training",

@@ -16,7 +16,7 @@ from wmbench.collecting.recipes import KINDS, largest_remainder, load_recipe, me
 from wmbench.episodes import Dataset
 from wmbench.episodes.starts import start_hashes
 from wmbench.errors import DatasetError, NotRegisteredError, RecipeError
-from wmbench.frozen import FrozenStarts
+from wmbench.frozen_sets import FrozenStarts
 from wmbench.main import main
 
 TASK = "Gym-Reacher"  # 50 steps; its expert solves half of the episodes, so that discarding happens
@@ -278,7 +278,7 @@ def test_test_starts_are_new_or_the_recipe_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Rollout, "run", run)
     with pytest.raises(
-        RecipeError, match=r"no new start for the (test|val|train) split in 100 tries.*few starts, 2 so"
+        RecipeError, match=r"no new start for the (test|val|train) split in 200 tries.*few starts, 2 so"
     ):
         wmbench.collect(TASK, tmp_path / "few", recipe="random", episodes=10)
     data = wmbench.collect(TASK, tmp_path / "all", recipe="random", episodes=10, split=(0.9, 0.1, 0))

@@ -16,7 +16,7 @@ from wmbench.collecting.workers import Crew, Job, Taken, Work
 from wmbench.episodes import Dataset, DatasetWriter
 from wmbench.episodes.data import check_fractions, split_of
 from wmbench.errors import DatasetError, RecipeError
-from wmbench.frozen import FrozenStarts
+from wmbench.frozen_sets import FrozenStarts
 from wmbench.progress import progress
 from wmbench.protocols import Policy
 from wmbench.registration import task_card
@@ -49,7 +49,7 @@ def collect(
         recipe: A mixture of behaviour by registered name, as a JSON file or as plain data, in place of ``policy`` and
             ``noise``; see :mod:`wmbench.collecting.recipes`. Its sources' shares are met by largest remainder,
             episodes that are not what a source is asked for are discarded and counted, no test episode begins where
-            one of another split does, and none begins where one of the task's frozen test set does.
+            one of another split does, and no other one begins where the task's frozen test set does.
         policy: A registered name, a checkpoint folder, an object that acts, or several of them: each is a
             source that the manifest counts. With workers, objects must be picklable, and the caller's module
             importable (``if __name__ == "__main__":`` around the call in a script).

@@ -42,7 +42,7 @@ PLAY: Plain = {
     "otherwise": [{"policy": "play", "config": {"policies": ["actor-medium"]}}, {"policy": "play"}],
 }
 EARLY_STOP: Plain = {"policy": "early-stop", "config": {"random": True}}
-PUSHED: Plain = {"policy": "pushed", "config": {"pushes": 2.0, "seconds": 0.3}}
+PUSHED: Plain = {"policy": "pushed", "config": {"pushes": 2.0, "seconds": 0.15}}
 PUSHED_OFF: Plain = {"policy": "pushed", "config": {"pushes": 6.0, "seconds": 0.5, "quiet": 0.0}, "name": "pushed-off"}
 WRONG: Plain = {"policy": "wrong-target", "otherwise": [PUSHED_OFF]}
 
@@ -118,7 +118,7 @@ class Recipe:
     name: str
     description: str
     sources: tuple[Ingredient, ...]
-    tries: int = 100
+    tries: int = 200
 
     def to_json(self) -> dict[str, Any]:
         """Plain data in full, equal for equal recipes."""
@@ -217,7 +217,7 @@ def parse_recipe(data: Any, where: str) -> Recipe:
     if isinstance(data, Recipe):
         return data
     _keys(data, {"name", "sources"}, {"description", "tries"}, where)
-    tries = data.get("tries", 100)
+    tries = data.get("tries", 200)
     if not isinstance(tries, int) or not 1 <= tries <= 10_000:
         raise RecipeError(f"{where}: tries must be an integer from 1 to 10000, got {tries!r}")
     if not isinstance(data["sources"], Sequence) or not data["sources"]:

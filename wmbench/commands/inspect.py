@@ -21,7 +21,7 @@ from wmbench.episodes.coverage import Coverage
 from wmbench.episodes.coverage import coverage as cover
 from wmbench.episodes.data import SPLITS
 from wmbench.errors import DatasetError
-from wmbench.frozen import open_dataset
+from wmbench.frozen_sets import open_dataset
 
 
 def main(

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from wmbench.episodes import Dataset
 from wmbench.episodes.coverage import BINS, Coverage, histogram
-from wmbench.frozen import FrozenStarts, dataset_starts
+from wmbench.frozen_sets import FrozenStarts, dataset_starts
 
 BARS = " ▁▂▃▄▅▆▇█"
 
@@ -110,7 +110,7 @@ def starts_line(data: Dataset) -> tuple[bool, str]:
     if own:
         return True, text + "; this is the task's frozen test set"
     if frozen.to_json():
-        text += f"; {common or 'none'} of all begin{'' if common else 's'} where the frozen test set does"
+        text += f"; {common or 'nothing'} of train and val begins where the frozen test set does"
     return found["disjoint"] and not common, text
 
 

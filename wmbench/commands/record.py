@@ -27,7 +27,7 @@ def main(
     Interrupted, the same command goes on where it stopped.
 
     Args:
-        dataset: Folder that `wmbench collect` wrote.
+        dataset: Folder that `wmbench collect` wrote, or frozen:TASK for the task's frozen test set.
         models: World models, by registered name or checkpoint folder.
         policies: Policies that act in both simulators; actor+noise0.3 adds noise to the actions.
         expert: The one of them that stands for good behaviour; the first by default.

@@ -17,6 +17,7 @@ from wmbench.collecting import NoisyPolicy
 from wmbench.episodes import Dataset
 from wmbench.errors import DatasetError, WmbenchError
 from wmbench.evaluating import make_policy
+from wmbench.frozen_sets import open_dataset
 from wmbench.measuring.calls import Measured
 from wmbench.protocols import Policy
 from wmbench.recording import Recording
@@ -42,7 +43,7 @@ def gather_subjects(
     """Load what is to be measured.
 
     Args:
-        dataset: Of the task.
+        dataset: Of the task, a folder, or ``frozen:TASK``.
         models: World models by registered name or checkpoint folder, or name to such a reference.
         policies: The same for policies; ``REFERENCE+noise0.3`` adds Gaussian noise to the actions.
         expert: Name of the policy that stands for good behaviour; the first one if None.
@@ -54,7 +55,7 @@ def gather_subjects(
         DatasetError: The dataset cannot be read.
         WmbenchError: Two references of the same name, or an expert who is not among the policies.
     """
-    data = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
+    data = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     worlds, actors = _named(models), _named(policies)
     loaded = {n: checkpoints.resolve(r, data.task, kind="world_model", device=device) for n, r in worlds.items()}
     acting = {n: read_policy(r, data.task, device=device) for n, r in actors.items()}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
+DIGESTS = FOLDER / "digests.json"
+"""Task id to the set's digest, size and the machine that made it; tests compare the files with it."""
 
 
 def frozen_sets() -> dict[str, Path]:

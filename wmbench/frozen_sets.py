@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from wmbench import registry
 from wmbench.cards import TaskCard
-from wmbench.episodes import Dataset
+from wmbench.episodes import Dataset, DatasetWriter, EpisodeData
 from wmbench.episodes.starts import Starts, start_hashes
 from wmbench.errors import DatasetError
 from wmbench.registration import task_card, task_cards
@@ -29,7 +30,11 @@ def frozen_sets() -> dict[str, Path]:
 
 
 def frozen(task: TaskCard | str, *, verify: bool = False) -> Dataset:
-    """The frozen test set of a task. All of its episodes are in the split ``"test"``; its statistics are its own.
+    """The frozen test set of a task.
+
+    Its split ``"test"`` is what models are tested on. Its split ``"train"`` is there, as in any dataset, for what
+    measures take from it: the scales of errors and the reference models, so that results on a set compare whatever a
+    model was trained on.
 
     Args:
         task: Card, id or short name.
@@ -45,7 +50,7 @@ def frozen(task: TaskCard | str, *, verify: bool = False) -> Dataset:
         names = sorted(own.name for own in task_cards().values() if own.id in frozen_sets())
         raise DatasetError(
             f"there is no frozen test set for {card.id}; there is one for {', '.join(names) or 'no task'}: "
-            f"collect one of your own with  wmbench collect {card.name} --recipe mixed --split 0 0 1"
+            f"collect one of your own with  wmbench collect {card.name} --recipe mixed"
         )
     return Dataset(folder, verify, task=card)
 
@@ -58,6 +63,51 @@ def open_dataset(reference: Path | str, *, verify: bool = False) -> Dataset:
     """
     text = str(reference)
     return frozen(text.removeprefix(PREFIX), verify=verify) if text.startswith(PREFIX) else Dataset(text, verify)
+
+
+def with_states(task: TaskCard | str, out: Path | str) -> Dataset:
+    """A frozen test set with simulator states, which it ships without: every episode is run again, and compared.
+
+    Args:
+        task: Card, id or short name.
+        out: A new folder.
+
+    Raises:
+        DatasetError: There is no set, or this machine's simulator does not repeat it exactly.
+    """
+    import gymnasium as gym
+
+    data = frozen(task)
+    manifest = data.manifest
+    within = manifest["split_within"]
+    env = gym.make(data.task.id)
+    try:
+        with DatasetWriter(out, data.task, split=manifest["split"], plan=manifest["plan"], split_within=within) as new:
+            new.recipe = manifest["recipe"]
+            for i in range(len(data)):
+                episode = data.episode(i)
+                observation, state = _replay(env, episode)
+                if not np.array_equal(observation, episode.observation):
+                    raise DatasetError(
+                        f"{data.folder}: the simulator of {data.task.id} does not repeat episode {i} exactly on this "
+                        "machine: its states are not known here, measure what needs none"
+                    )
+                new.add(replace(episode, state=state))
+    finally:
+        env.close()
+    return Dataset(out, task=data.task)
+
+
+def _replay(env: Any, episode: EpisodeData) -> tuple[np.ndarray, np.ndarray]:
+    """Observations (T + 1, O) and states (T + 1, S) of an episode that is run again; shorter if it ends earlier."""
+    observations, states = [env.reset(seed=episode.seed)[0]], [env.unwrapped.get_state()]
+    for action in episode.action:
+        observation, _, terminated, truncated, _ = env.step(action)
+        observations.append(observation)
+        states.append(env.unwrapped.get_state())
+        if terminated or truncated:
+            break
+    return np.stack(observations), np.stack(states)
 
 
 class FrozenStarts:
@@ -79,7 +129,7 @@ class FrozenStarts:
         return not self._hashes.isdisjoint(start_hashes(observation, state))
 
     def shared(self, starts: Starts) -> int:
-        """How many episodes of a dataset begin at one of them."""
+        """How many episodes of a dataset's train and val splits begin at one of them."""
         return starts.shared(self._hashes)
 
     def to_json(self) -> dict[str, Any] | None:
