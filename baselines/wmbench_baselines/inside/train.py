@@ -64,7 +64,8 @@ def train_inside(config: InsideConfig, folder: Path | str, *, show_progress: boo
             spent[1] += rows.seconds - inside
             before, done = done, int(model.num_timesteps)
             actor = actor_of(model, config, card)
-            point = {"step": done, "seconds": spent[0], "simulator_seconds": spent[1], **evaluate(actor, config, card)}
+            point: dict[str, Any] = {"step": done, "seconds": spent[0], "simulator_seconds": spent[1]}
+            point |= evaluate(actor, config, card)
             _save(model, folder)
             checkpoints.save(actor, folder / "actor", kind="policy", name="actor", provenance=_history(config, done))
             curve.append(point)
