@@ -16,7 +16,12 @@ from wmbench.errors import CardError
 if TYPE_CHECKING:
     import numpy as np
 
-DESCRIPTION = frozenset({"tags", "license", "citation", "pose", "causes", "requires", "drawn_by", "cameras", "presets"})
+DESCRIPTION = frozenset(
+    {
+        *("tags", "license", "citation", "pose", "causes", "requires"),
+        *("drawn_by", "cameras", "presets", "perturbations", "typical_std"),
+    }
+)
 """Fields of a task card that change nothing about what is simulated, recorded or scored."""
 
 UNREPEATED = frozenset({"control_hz", "horizon", "threshold", "reward_low", "reward_high"})
@@ -198,6 +203,9 @@ class TaskCard:
         cameras: Names of the cameras that pictures can be taken from; the first is the task's own.
         presets: Ways of drawing them; the first is the task's own. ``"fast"``: without shadows, reflections and
             multisampling. ``"full"``: as the simulator draws by itself.
+        perturbations: What can be varied of the simulator itself, by the names of :mod:`wmbench.worlds`.
+        typical_std: Typical standard deviation of each dimension of the observation, the unit of observation noise;
+            empty if unknown.
         tags: Free words for filters.
         license: SPDX expression of the task's definition and assets.
         citation: Where the task was introduced.
@@ -228,6 +236,8 @@ class TaskCard:
     drawn_by: Literal["", "opengl", "vulkan"] = ""
     cameras: tuple[str, ...] = ()
     presets: tuple[str, ...] = ()
+    perturbations: tuple[str, ...] = ()
+    typical_std: tuple[float, ...] = ()
     tags: tuple[str, ...] = ()
     license: str = ""
     citation: str = ""
@@ -253,6 +263,8 @@ class TaskCard:
         used = (*self.success.dims, *self.success.minus)
         if used and max(used) >= len(self.observation):
             raise CardError(f"{self.id}: the success rule reads observation {max(used)} of {len(self.observation)}")
+        if self.typical_std and (len(self.typical_std) != len(self.observation) or min(self.typical_std) < 0):
+            raise CardError(f"{self.id}: typical_std must give each observation dimension a number, none negative")
         for name, cause in self.causes.items():
             if (most := max(*cause.dims, *cause.minus, 0)) >= len(self.observation):
                 raise CardError(f"{self.id}: the cause {name!r} reads observation {most} of {len(self.observation)}")
@@ -369,7 +381,7 @@ class TaskCard:
             rule = dict(values["success"])
             rule["dims"], rule["minus"] = tuple(rule.get("dims", ())), tuple(rule.get("minus", ()))
             values["success"] = SuccessRule(**rule)
-            for name in ("tags", "requires", "cameras", "presets"):
+            for name in ("tags", "requires", "cameras", "presets", "perturbations", "typical_std"):
                 values[name] = tuple(values.get(name, ()))
             values["reward_range"] = tuple(values.get("reward_range", (None, None)))
             values["pose"] = {k: _read_pose(v) for k, v in values.get("pose", {}).items()}

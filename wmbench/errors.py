@@ -19,6 +19,10 @@ class StateError(WmbenchError, ValueError):
     """A simulator state of the wrong size, or one that belongs to another task."""
 
 
+class WorldError(WmbenchError, ValueError):
+    """A world that a task does not have, with those that it has."""
+
+
 class RenderError(WmbenchError, RuntimeError):
     """A picture that cannot be made here, with what would make it possible."""
 

@@ -15,6 +15,7 @@ from wmbench_envs.mujoco_contacts import Physics
 from wmbench_envs.mujoco_scene import Scene, camera
 from wmbench_envs.mujoco_state import SIGNATURE, StateVector
 from wmbench_envs.mujoco_warnings import compiler_warnings
+from wmbench_envs.mujoco_world import ModelWorld
 from wmbench_envs.true_branch import Branched
 
 
@@ -54,6 +55,7 @@ class DmControl:
         self._state = StateVector(self._model, self._data, card.kwargs.get("derived", ()), card.kwargs.get("goal", ()))
         self._scene = Scene(card, self._model, camera(self._model, 0), card.kwargs.get("place"))
         self._questions = Physics(card, self._model)
+        self._world: ModelWorld | None = None
         self._begun = False
 
     def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
@@ -123,6 +125,12 @@ class DmControl:
 
         rows = Stepper(model, SIGNATURE, self._sub_steps).rows(states, control)
         return fill(rows, steps, (*action.shape[:2], len(self._card.observation)), follow)
+
+    def perturb(self, values: dict[str, float]) -> None:
+        """Change the model."""
+        if self._world is None:
+            self._world = ModelWorld(self._model)
+        self._world.apply(values)
 
     def contacts(self) -> frozenset[str]:
         """Pairs of bodies that touch."""

@@ -15,6 +15,7 @@ from wmbench_envs.mujoco_contacts import Physics
 from wmbench_envs.mujoco_scene import Scene, camera
 from wmbench_envs.mujoco_state import SIGNATURE, StateVector
 from wmbench_envs.mujoco_warnings import compiler_warnings
+from wmbench_envs.mujoco_world import ModelWorld
 from wmbench_envs.true_branch import Branched
 
 LEAST_SUB_STEPS = 4
@@ -42,6 +43,7 @@ class GymMujoco:
         view.update(env.mujoco_renderer.default_cam_config or {})
         self._scene = Scene(card, env.model, camera(env.model, "track", **view))
         self._questions = Physics(card, env.model)
+        self._world: ModelWorld | None = None
 
     def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
         """As ``gymnasium.make(backend_id).reset(seed=seed)``."""
@@ -92,6 +94,12 @@ class GymMujoco:
             return fill(rows, steps, (*action.shape[:2], len(self._card.observation)), follow)
         finally:
             vars(env).pop("do_simulation", None)
+
+    def perturb(self, values: dict[str, float]) -> None:
+        """Change the model."""
+        if self._world is None:
+            self._world = ModelWorld(self._env.model)
+        self._world.apply(values)
 
     def contacts(self) -> frozenset[str]:
         """Pairs of bodies that touch."""

@@ -19,6 +19,7 @@ from wmbench.views import View
 from wmbench_envs.forks import branch_forked
 from wmbench_envs.maniskill_device import INSTALL, has_renderer, undrawn
 from wmbench_envs.maniskill_images import Looks, devices_by_name, photograph, segments
+from wmbench_envs.maniskill_world import SceneWorld
 from wmbench_envs.true_branch import Branched
 
 BEYOND = 64
@@ -63,6 +64,7 @@ class ManiSkill:
         self._ends_on_fail = bool(kwargs.pop("ends_on_fail", False))
         self._kwargs = kwargs
         self._looks: Looks | None = None  # nothing is drawn
+        self._world: SceneWorld | None = None  # nothing is changed
         self._build()
         self._seed = -1
         self._count = 0
@@ -85,6 +87,8 @@ class ManiSkill:
             ).unwrapped
         self._env = env
         self._advance = env.step
+        if self._world is not None:
+            self._world.enter(env)
 
     def _stage(self) -> Any:
         """The context in which a scene is built."""
@@ -162,6 +166,14 @@ class ManiSkill:
         for action in actions[self._count :]:
             self.step(action)
         return self._observation.copy()
+
+    def perturb(self, values: dict[str, float]) -> None:
+        """Change every scene that is built from now on; a state is then not replayed in a scene of another world."""
+        if self._world is None:
+            self._world = SceneWorld()
+            self._world.enter(self._env)
+        if self._world.choose(values):
+            self._seed = -1
 
     def branch(self, states: np.ndarray, action: np.ndarray, steps: np.ndarray) -> Branched | None:
         """See :func:`wmbench_envs.forks.branch_forked`: PhysX runs in the calling thread, and so can be forked."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol
 
 import gymnasium as gym
@@ -15,6 +15,7 @@ from wmbench.cards import SuccessRule, TaskCard
 from wmbench.checks import ActionCheck, misuse
 from wmbench.errors import RenderError, StateError
 from wmbench.views import View
+from wmbench.worlds import World
 from wmbench_envs.frames import Frames
 from wmbench_envs.spaces import check_seed, draw_seed, metadata, spaces
 from wmbench_envs.true_branch import HEADER, Branched, Outcome, branch_together
@@ -86,6 +87,13 @@ class Backend(Protocol):
         """The scene that an observation describes, (H, W, 3) uint8, leaving the simulation alone."""
         ...
 
+    def perturb(self, values: dict[str, float]) -> None:
+        """Put a world in force, from the next reset or restored state on: the card's perturbations to their values.
+
+        Values of the nominal world leave no trace of another one. Only for tasks whose card lists perturbations.
+        """
+        ...
+
     def close(self) -> None:
         """Free what the garbage collector would not."""
         ...
@@ -107,6 +115,7 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
         render_mode: str | None = None,
         height: int = 240,
         width: int = 320,
+        world: World | None = None,
     ) -> None:
         """Build the backend that the card names.
 
@@ -116,6 +125,7 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
             render_mode: None or ``"rgb_array"``.
             height: Pixels of a frame.
             width: Pixels of a frame.
+            world: Other worlds than the nominal one, see :mod:`wmbench.worlds`.
 
         Raises:
             RenderError: An unknown render mode or an impossible size, or pictures of a simulator that draws none.
@@ -133,6 +143,12 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
         self._size = (height, width)
         once = card.repeated(1)
         self._backend: Backend = _backend_class(card)(once)
+        self._sense: Callable[[np.ndarray], np.ndarray] | None = None  # what noisy sensors make of an observation
+        if world is not None:
+            from wmbench_envs.world_backend import WorldBackend
+
+            other = WorldBackend(once, self._backend, world)
+            self._backend, self._sense = other, other.sense
         self._frames: Frames | None = None
         if self.view.images:
             if not hasattr(self._backend, "images"):
@@ -165,7 +181,7 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
 
         Returns:
             Observation (O,) float32, or what the view asks for, and info with ``episode_seed``, ``success`` and
-            ``is_success``.
+            ``is_success``; in another world than the nominal one also ``world``, name to value.
 
         Raises:
             LifecycleError: The environment is closed.
@@ -186,6 +202,8 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
         self._ready = self._begun = True
         info["episode_seed"] = episode_seed
         info["success"] = info["is_success"] = False
+        if self._sense is not None:
+            observation = self._sense(observation)
         return observation if self._frames is None else self._frames.begin(observation), info
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -221,6 +239,8 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
         else:
             success = bool(info["success"])
         info["success"] = info["is_success"] = success
+        if self._sense is not None:
+            observation = self._sense(observation)
         if self._frames is not None:
             observation = self._frames.after(observation)
         return observation, reward, terminated, truncated, info
@@ -274,6 +294,8 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
         self._return = float(given[2])
         self._ready = not given[3]
         self._begun = True
+        if self._sense is not None:
+            observation = self._sense(observation)
         return observation if self._frames is None else self._frames.begin(observation)
 
     def branch(self, states: np.ndarray, action: np.ndarray, steps: np.ndarray) -> Outcome | None:
@@ -312,6 +334,7 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
             raise StateError(
                 f"{self.card.id}: a state is {HEADER + self._backend.state_size()} floats, "
                 f"got shape {given.shape}, dtype {given.dtype}"
+                + ("" if self._sense is None else "; in a world of its own it holds more than in the nominal one")
             )
         if given[0] != self._tag:
             raise StateError(f"{self.card.id}: this state was saved by another task, version or action repeat")
