@@ -20,6 +20,7 @@ from wmbench.recording.success import outcome, record_success
 from wmbench.registration import task_card
 from wmbench.seeding import episode_seeds
 from wmbench.threads import one_thread
+from wmbench.worlds import Asked, parse_world
 
 FORMAT = 1
 
@@ -36,7 +37,8 @@ class Evaluation:
         episodes: One outcome per seed: see :func:`wmbench.recording.success.outcome`.
         results: Success (Wilson interval), return and length (bootstrap intervals).
         settings: What was asked for: root seed, number of environments, device, where episodes begin; under
-            ``delayed`` how late the policy answered, with the latency trace itself, if it did.
+            ``delayed`` how late the policy answered, with the latency trace itself, if it did; under ``world`` what was
+            asked of the worlds, if they were other than the nominal one.
         facts: Seconds and provenance: what may differ between two runs with the same outcome.
     """
 
@@ -100,6 +102,7 @@ def evaluate(
     on_miss: OnMiss = "hold",
     first: First = "zero",
     action_repeat: int | None = None,
+    world: Asked = None,
     **options: Any,
 ) -> Evaluation:
     """Evaluate a policy on a fixed list of episodes.
@@ -127,6 +130,8 @@ def evaluate(
         on_miss: What is applied while a decision of the trace is under way: ``"hold"``, ``"zero"`` or ``"chunk"``.
         first: What is applied until the first decision arrives: ``"zero"`` or ``"mid"``.
         action_repeat: Control steps per action; None: the card's. Delays count actions.
+        world: Where the true simulator's episodes take place: see :func:`wmbench.worlds.parse_world`. An episode's
+            outcome then has the values it drew under ``world``.
         **options: Further options of :class:`wmbench.rollout.Rollout`.
 
     Raises:
@@ -134,6 +139,7 @@ def evaluate(
         CheckpointError: No such policy or world model, or a checkpoint that cannot be used.
         DatasetError: A file that is no latency trace.
         WmbenchError: A delay that is none, or both a delay and a trace.
+        WorldError: A world that the task, or a learned simulator, does not have.
         ValueError: Fewer than one episode.
     """
     from wmbench.rollout import rollout
@@ -145,6 +151,7 @@ def evaluate(
         raise ValueError(f"{card.id}: an evaluation needs at least one episode")
     actor = make_policy(policy, card, device=device, config=policy_config) if isinstance(policy, str) else policy
     label = name or (policy if isinstance(policy, str) else type(policy).__name__)
+    elsewhere = parse_world(card, world)
     trace = LatencyTrace.load(latency_trace) if isinstance(latency_trace, (str, Path)) else latency_trace
     actor, late = delayed(actor, card, delay=delay, trace=trace, on_miss=on_miss, first=first)
     began = time.perf_counter()
@@ -160,16 +167,20 @@ def evaluate(
             on_error="record",
             on_episode=on_episode,
             source=label[:64],
+            world=world,
             **options,
         )
     seconds = time.perf_counter() - began
     outcomes = [outcome(episode) for episode in run]
+    if elsewhere is not None:
+        outcomes = [one | {"world": elsewhere.draw(one["seed"])} for one in outcomes]
     where = "true" if simulator is None else str(simulator)
     recording = record_success(card, subject(label, where), outcomes)
     settings: dict[str, Any] = {"seed": seed if seeds is None else None, "num_envs": num_envs, "device": device}
     settings |= {"init": init, "policy_config": dict(policy_config or {}), "task_digest": card.digest()}
     settings |= {"delayed": late} if late else {}
     settings |= card.options()
+    settings |= {} if elsewhere is None else {"world": elsewhere.label}
     evaluation = Evaluation(
         task=card.id,
         policy=label,

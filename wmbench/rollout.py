@@ -21,6 +21,7 @@ from wmbench.rollout_buffers import Buffers
 from wmbench.rollout_rows import LoopRows, Rows, VectorRows
 from wmbench.trees import gather, scatter
 from wmbench.troop import Troop
+from wmbench.worlds import Asked, parse_world
 
 
 def rollout(
@@ -41,7 +42,7 @@ def rollout(
         num_envs: Episodes that run side by side; it changes the speed and nothing else.
         on_episode: Called with (position in ``seeds``, episode) as episodes end, in no particular order.
         **options: See :class:`Rollout`: ``simulator``, ``init``, ``device``, ``vectorization``,
-            ``record_state``, ``source``, ``on_error``, ``timing``, ``action_repeat``.
+            ``record_state``, ``source``, ``on_error``, ``timing``, ``action_repeat``, ``world``.
 
     Returns:
         Episodes in the order of ``seeds``.
@@ -76,6 +77,7 @@ class Rollout:
         on_error: Literal["raise", "record"] = "raise",
         timing: bool = False,
         action_repeat: int | None = None,
+        world: Asked = None,
         **env_options: Any,
     ) -> None:
         """Make the environments.
@@ -94,6 +96,9 @@ class Rollout:
                 returned up to that step with the reason in ``EpisodeData.invalid``, and the others go on.
             timing: Whether to store wall-clock seconds per call.
             action_repeat: Control steps per action, see :meth:`wmbench.cards.TaskCard.repeated`; None: the card's.
+            world: Where the true simulator's episodes take place, see :func:`wmbench.worlds.parse_world`. Episodes of
+                another world than the nominal one have its values in ``extra["world"]``, (T + 1, P) float64 in the
+                order of :func:`wmbench.worlds.supported`.
             **env_options: Further keyword arguments for ``gym.make_vec`` of a learned simulator.
 
         Raises:
@@ -117,13 +122,15 @@ class Rollout:
         self._recording = on_error == "record"
         self._timing = timing
         self._check = ActionCheck(self.card)
-        options: dict[str, Any] = {"vectorization": vectorization}
+        self._world = parse_world(self.card, world)
+        elsewhere: dict[str, Any] = {} if self._world is None else {"world": world}
+        options: dict[str, Any] = {"vectorization": vectorization, **elsewhere}
         if simulator is not None:
-            options = {"simulator": str(simulator), "init": init, "device": device, **env_options}
+            options = {"simulator": str(simulator), "init": init, "device": device, **elsewhere, **env_options}
 
         def make(n: int) -> Rows:
             if simulator is None and vectorization == "sync":
-                return LoopRows(self.card, n, record_state=record_state, keep_going=self._recording)
+                return LoopRows(self.card, n, elsewhere, record_state=record_state, keep_going=self._recording)
             return VectorRows(self.card, n, options, record_state=record_state)
 
         self._make = make
@@ -141,7 +148,11 @@ class Rollout:
         Raises:
             WmbenchError: A fault of the policy or simulator, unless it is to be recorded.
         """
-        yield from self._run(deque((i, int(seed)) for i, seed in enumerate(seeds)))
+        for position, episode in self._run(deque((i, int(seed)) for i, seed in enumerate(seeds))):
+            if self._world is not None:
+                values = list(self._world.draw(episode.seed).values())
+                episode.extra["world"] = np.tile(values, (len(episode.observation), 1))
+            yield position, episode
 
     def _run(self, waiting: deque[tuple[int, int]]) -> Iterator[tuple[int, EpisodeData]]:
         """The waiting episodes, given by their positions and seeds."""

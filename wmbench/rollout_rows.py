@@ -63,23 +63,27 @@ class Rows(Protocol):
 class LoopRows:
     """Single environments of the true simulator, one after the other; a fault stays in its row."""
 
-    def __init__(self, card: TaskCard, num_envs: int, *, record_state: bool, keep_going: bool) -> None:
+    def __init__(
+        self, card: TaskCard, num_envs: int, options: dict[str, Any], *, record_state: bool, keep_going: bool
+    ) -> None:
         """Make the environments.
 
         Args:
             card: The task.
             num_envs: How many.
+            options: Further keyword arguments for ``gym.make``.
             record_state: Whether to read the simulator's state at every step.
             keep_going: Whether a row's exception goes into ``errors`` instead of up.
         """
         self.errors: dict[int, Exception] = {}
         self._card = card
+        self._options = options
         self._record_state = record_state
         self._catch: tuple[type[Exception], ...] = (Exception,) if keep_going else ()
         self._envs: list[Any] = []
         try:
             for _ in range(num_envs):
-                self._envs.append(gym.make(card.id, **card.options()))
+                self._envs.append(gym.make(card.id, **card.options(), **options))
         except BaseException:
             self.close()
             raise
@@ -129,7 +133,7 @@ class LoopRows:
             except self._catch as error:
                 self.errors[int(row)] = error
                 self._envs[row].close()
-                self._envs[row] = gym.make(self._card.id, **self._card.options())
+                self._envs[row] = gym.make(self._card.id, **self._card.options(), **self._options)
         return found
 
     def _state(self, env: Any) -> np.ndarray | None:

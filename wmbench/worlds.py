@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import zlib
 from collections.abc import Mapping
@@ -24,7 +25,9 @@ SENSOR_NOISE = 0x73656E73
 
 _PACKER = "Packer et al. 2018, Assessing generalization in deep reinforcement learning, arXiv:1810.12282"
 _DEXTERITY = "OpenAI et al. 2018, Learning dexterous in-hand manipulation, arXiv:1808.00177, table of physics ranges"
-_REAL_WORLD = "Dulac-Arnold et al. 2020, An empirical investigation of the challenges of real-world RL, arXiv:2003.11881"
+_REAL_WORLD = (
+    "Dulac-Arnold et al. 2020, An empirical investigation of the challenges of real-world RL, arXiv:2003.11881"
+)
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ PERTURBATIONS: dict[str, Perturbation] = {
             "there is no actuator",
             (0.78, 1.22),
             ((0.35, 0.55), (1.45, 2.2)),
-            f"near: the random range of {_PACKER} (power, HalfCheetah, relative to 0.9); far: beyond their extreme range",
+            f"near: random range of {_PACKER} (power, HalfCheetah, relative to 0.9); far: beyond their extreme range",
         ),
         _factor(
             "gravity",
@@ -249,6 +252,29 @@ def parse_world(card: TaskCard, world: Asked) -> World | None:
             )
         asked[name] = _value(card, PERTURBATIONS[name], value)
     return World(names, asked, dict(world))
+
+
+def read_world(text: str) -> Asked:
+    """A world as it is written on the command line: a name, or JSON.
+
+    Raises:
+        WorldError: What begins like JSON is none.
+    """
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise WorldError(
+            f"{text} is neither {', '.join(WORLDS)} nor JSON such as '{{\"mass\": 1.5}}': {error}"
+        ) from None
+
+
+def world_suffix(world: Asked) -> str:
+    """What file names say of a world: nothing of the nominal one."""
+    if world is None or world == "nominal":
+        return ""
+    return "-" + (world if isinstance(world, str) else ",".join(f"{name}={value}" for name, value in world.items()))
 
 
 def _value(card: TaskCard, kind: Perturbation, value: Any) -> float | str:

@@ -62,7 +62,10 @@ class DmControl:
         """As ``suite.load(domain, task, task_kwargs={"random": seed}).reset()``."""
         self._task._random = np.random.RandomState(seed)
         self._begun = True
-        return self._flat(self._env.reset().observation), {}
+        observation = self._flat(self._env.reset().observation)
+        if self._world is not None:
+            self._world.hold()
+        return observation, {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """As the environment's own step; an end with a positive discount is a truncation."""
@@ -128,6 +131,8 @@ class DmControl:
 
     def perturb(self, values: dict[str, float]) -> None:
         """Change the model."""
+        if not self._begun:
+            self.reset(0)  # sets the parts of the model that are the same in every episode
         if self._world is None:
             self._world = ModelWorld(self._model)
         self._world.apply(values)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from wmbench.cards import Cause, Dimension, JointReading, SuccessRule, TaskCard
+from wmbench_envs.typical import typical_std
 
 _RULE = "as the success rule"
 _CAMERAS = {
@@ -19,6 +20,15 @@ _CAMERAS = {
     "point_mass": ("fixed", "cam0"),
     "reacher": ("fixed", "hand"),
     "walker": ("side", "back"),
+}
+_VARIED = ("mass", "friction", "damping", "gain", "gravity")
+_LACKING = {  # nothing touches anything, or everything moves in a horizontal plane
+    "acrobot": ("friction",),
+    "cartpole": ("friction",),
+    "finger": ("gravity",),
+    "pendulum": ("friction",),
+    "point_mass": ("friction", "gravity"),
+    "reacher": ("friction", "gravity"),
 }
 _CITATION = "Tassa et al., dm_control: software and tasks for continuous control, 2020, arXiv:2006.12983"
 
@@ -72,8 +82,9 @@ def _card(
     **rest: Any,
 ) -> TaskCard:
     name = "".join(w.capitalize() for w in f"{domain}_{task}".split("_"))
+    task_id = f"wmbench/DMC-{name}-v0"
     return TaskCard(
-        id=f"wmbench/DMC-{name}-v0",
+        id=task_id,
         suite="dm-control",
         drawn_by="opengl",
         backend_id=f"{domain}/{task}",
@@ -89,6 +100,8 @@ def _card(
         reward_range=(0.0, 1.0),
         cameras=_CAMERAS[domain],
         presets=("fast", "full"),
+        perturbations=tuple(p for p in _VARIED if p not in _LACKING.get(domain, ())),
+        typical_std=typical_std(task_id),
         tags=tags,
         license="Apache-2.0",
         citation=_CITATION,

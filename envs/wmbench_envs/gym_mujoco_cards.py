@@ -6,7 +6,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from wmbench.cards import Cause, Dimension, JointReading, SuccessRule, TaskCard
+from wmbench_envs.typical import typical_std
 
+_VARIED = ("mass", "friction", "damping", "gain", "gravity")
+_LACKING = {  # no contacts with friction, no gravity, or everything moves in a horizontal plane
+    "InvertedDoublePendulum": ("friction",),
+    "InvertedPendulum": ("friction",),
+    "Pusher": ("friction", "gravity"),
+    "Reacher": ("friction", "gravity"),
+    "Swimmer": ("friction", "gravity"),
+}
 _XYZ = ("x", "y", "z")
 _GEARED = "torque on each hinge (force on each slide) divided by its actuator's gear"
 _HOPPER_PAPER = "Erez, Tassa and Todorov, Infinite-horizon MPC for periodic tasks with contacts, RSS 2011"
@@ -92,8 +101,9 @@ def _card(
     **rest: Any,
 ) -> TaskCard:
     common = {"horizon": 1000, "terminates": True, "action_convention": _GEARED, "cameras": ("track",)}
+    task_id = f"wmbench/Gym-{name}-v0"
     return TaskCard(
-        id=f"wmbench/Gym-{name}-v0",
+        id=task_id,
         suite="gym-mujoco",
         drawn_by="opengl",
         backend_id=f"{name}-v5",
@@ -104,6 +114,8 @@ def _card(
         success=success,
         robot=robot,
         presets=("fast", "full"),
+        perturbations=tuple(p for p in _VARIED if p not in _LACKING.get(name, ())),
+        typical_std=typical_std(task_id),
         tags=tags,
         license="MIT",
         citation=citation,

@@ -10,9 +10,10 @@ from gymnasium.vector import AutoresetMode
 
 from wmbench.cards import TaskCard
 from wmbench.episodes.storage import MANIFEST
-from wmbench.errors import ViewError
+from wmbench.errors import ViewError, WorldError
 from wmbench.registration import task_card
 from wmbench.views import View
+from wmbench.worlds import Asked, World, parse_world
 
 AUTORESET = {mode.value: mode for mode in AutoresetMode}
 
@@ -29,6 +30,7 @@ def make_env(
     render_preset: str | None = None,
     frame_stack: int = 1,
     action_repeat: int = 1,
+    world: Asked = None,
     uncertainty: bool = False,
     render_mode: str | None = None,
     height: int = 240,
@@ -51,6 +53,9 @@ def make_env(
         frame_stack: Pictures of the last so many steps along a new first axis; 1: no such axis.
         action_repeat: Control steps for which every action is applied; the environment's card is then
             ``card.repeated(action_repeat)``.
+        world: Where the true simulator's episodes take place: None or ``"nominal"``; ``"near"`` or ``"far"``, every
+            perturbation of the task drawn by the episode's seed; or a dict of perturbations to a number, ``"near"`` or
+            ``"far"``. See :mod:`wmbench.worlds`.
         uncertainty: Whether the twin reports its model's uncertainty in info.
         render_mode: None or ``"rgb_array"``.
         height: Pixels of a frame.
@@ -61,15 +66,17 @@ def make_env(
         CardError: An action repeat that is no positive integer.
         RenderError: Pictures that cannot be had here; says what to install.
         ViewError: An observation, camera or preset that this task does not have, or a size that is none.
+        WorldError: A world that this task, or a learned simulator, does not have.
         ValueError: An unknown value of an option, or one that this simulator does not have.
     """
     card = task_card(task).repeated(action_repeat)
     _check_options(card, simulator, init, uncertainty)
     view = _view(card, observation, image_size, camera, render_preset, frame_stack)
+    other = _world(card, simulator, world)
     if simulator is None:
         from wmbench_envs.true_env import TrueEnv
 
-        return TrueEnv(card, view=view, render_mode=render_mode, height=height, width=width)
+        return TrueEnv(card, view=view, render_mode=render_mode, height=height, width=width, world=other)
     from wmbench_envs.twin import make_twin
 
     return make_twin(
@@ -101,6 +108,7 @@ def make_vec(
     render_preset: str | None = None,
     frame_stack: int = 1,
     action_repeat: int = 1,
+    world: Asked = None,
     uncertainty: bool = False,
     render_mode: str | None = None,
     height: int = 240,
@@ -124,6 +132,7 @@ def make_vec(
         render_preset: As in :func:`make_env`.
         frame_stack: As in :func:`make_env`.
         action_repeat: As in :func:`make_env`.
+        world: As in :func:`make_env`.
         uncertainty: As in :func:`make_env`.
         render_mode: None or ``"rgb_array"``.
         height: Pixels of a frame.
@@ -135,11 +144,13 @@ def make_vec(
         CardError: An action repeat that is no positive integer.
         RenderError: Pictures that cannot be had here; says what to install.
         ViewError: An observation, camera or preset that this task does not have, or a size that is none.
+        WorldError: A world that this task, or a learned simulator, does not have.
         ValueError: An unknown value of an option, or one that this simulator does not have.
     """
     card = task_card(task).repeated(action_repeat)
     _check_options(card, simulator, init, uncertainty)
     view = _view(card, observation, image_size, camera, render_preset, frame_stack)
+    other = _world(card, simulator, world)
     if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
         raise ValueError(f"{card.id}: num_envs must be a positive integer, got {num_envs!r}")
     _one_of(card, "array", array, ("numpy", "torch"))
@@ -163,6 +174,7 @@ def make_vec(
             render_mode=render_mode,
             height=height,
             width=width,
+            world=other,
         )
     from wmbench_envs.twin import make_twin_vec
 
@@ -190,6 +202,17 @@ def _view(card: TaskCard, observation: Any, size: Any, camera: Any, preset: Any,
     except ViewError as error:
         raise ViewError(f"{card.id}: {error}") from None
     return view.of(card)
+
+
+def _world(card: TaskCard, simulator: Any, asked: Any) -> World | None:
+    """The world that is asked for, which only the true simulator can be put in."""
+    world = parse_world(card, asked)
+    if world is not None and simulator is not None:
+        raise WorldError(
+            f"{card.id}: a learned simulator has the world of the data it was trained on; world={asked!r} cannot "
+            "be asked of it: leave out world, or simulator"
+        )
+    return world
 
 
 def _check_options(card: TaskCard, simulator: Any, init: Any, uncertainty: Any) -> None:

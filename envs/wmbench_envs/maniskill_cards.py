@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from wmbench.cards import Dimension, SuccessRule, TaskCard
+from wmbench_envs.typical import typical_std
 
+_VARIED = ("mass", "friction", "damping", "gain", "gravity")
+_LACKING = {"cartpole": ("friction",)}  # nothing touches anything
 _CITATION = "Tao et al., ManiSkill3: GPU parallelized robotics simulation and rendering, 2024, arXiv:2410.00425"
 _LICENSE = "Apache-2.0 AND CC-BY-NC-4.0"  # of the tasks, and of ManiSkill's assets
 _EE = "pd_ee_delta_pose"
@@ -95,11 +98,14 @@ def _card(
     """A card; ``success`` in words where the environment itself says whether there is one."""
     if isinstance(success, str):
         success = SuccessRule("env", source=f"evaluate() of {task} in ManiSkill 3: {success}")
+    task_id = f"wmbench/MS-{task.removesuffix('-v1').removeprefix('MS-')}-v0"
     return TaskCard(
-        id=f"wmbench/MS-{task.removesuffix('-v1').removeprefix('MS-')}-v0",
+        id=task_id,
         suite="maniskill",
         requires=("mani_skill",),
         drawn_by="vulkan",
+        perturbations=tuple(p for p in _VARIED if p not in _LACKING.get(robot, ())),
+        typical_std=typical_std(task_id),
         backend_id=task,
         simulator="wmbench_envs.maniskill:ManiSkill",
         observation=tuple(observation),

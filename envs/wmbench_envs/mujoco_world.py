@@ -41,8 +41,6 @@ FOLLOWING = (
 )
 """What MuJoCo derives from masses when it compiles: the solver's regularisation depends on it."""
 
-STATISTICS = ("meanmass", "meaninertia")
-
 
 class ModelWorld:
     """Puts a world into a model, always starting from the nominal one, so that worlds leave no trace."""
@@ -51,7 +49,7 @@ class ModelWorld:
         """Remember the nominal model.
 
         Args:
-            model: ``mujoco.MjModel``, which is changed in place from now on.
+            model: ``mujoco.MjModel`` as the task's reset leaves it, which is changed in place from now on.
         """
         self._model = model
         self._nominal = copy.copy(model)
@@ -69,16 +67,22 @@ class ModelWorld:
         if "mass" in self._in_force and "mass" not in wanted:
             for field in FOLLOWING:
                 getattr(model, field)[:] = getattr(nominal, field)
-            for field in STATISTICS:
-                setattr(model.stat, field, getattr(nominal.stat, field))
+            model.stat.meaninertia, model.stat.meanmass = nominal.stat.meaninertia, nominal.stat.meanmass
         elif wanted.get("mass") != self._in_force.get("mass"):
             changed = copy.copy(model)
             mujoco.mj_setConst(changed, mujoco.MjData(changed))
             for field in FOLLOWING:
                 getattr(model, field)[:] = getattr(changed, field)
-            for field in STATISTICS:
-                setattr(model.stat, field, getattr(changed.stat, field))
+            # MuJoCo computes its statistics only when it compiles; the solver's tolerance is relative to this one.
+            model.stat.meaninertia = nominal.stat.meaninertia * (np.mean(model.dof_M0) / np.mean(nominal.dof_M0))
+            model.stat.meanmass = nominal.stat.meanmass * wanted["mass"]
         self._in_force = wanted
+
+    def hold(self) -> None:
+        """Put back in force what a task's reset has overwritten with nominal numbers, as dm_control's finger does."""
+        for name, value in self._in_force.items():
+            if name != "mass":
+                self._multiply(name, value)
 
     def _multiply(self, name: str, factor: float | None) -> None:
         """The nominal numbers times a factor, or, without one, as they were."""

@@ -12,6 +12,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from wmbench.cards import TaskCard
 from wmbench.checks import ActionCheck, misuse
 from wmbench.views import View
+from wmbench.worlds import World
 from wmbench_envs.spaces import row_mask, row_seeds, torch_device
 from wmbench_envs.true_env import TrueEnv
 
@@ -39,6 +40,7 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
         render_mode: str | None = None,
         height: int = 240,
         width: int = 320,
+        world: World | None = None,
     ) -> None:
         """Build the rows.
 
@@ -53,11 +55,12 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
             render_mode: None or ``"rgb_array"``.
             height: Pixels of a frame.
             width: Pixels of a frame.
+            world: Other worlds than the nominal one; each row draws its own from its episode's seed.
         """
         self.card = card
         self.num_envs = num_envs
         self.view = (view or View()).of(card)
-        row = partial(TrueEnv, card, view=self.view, render_mode=render_mode, height=height, width=width)
+        row = partial(TrueEnv, card, view=self.view, render_mode=render_mode, height=height, width=width, world=world)
         if vectorization == "sync":
             self._rows: Any = SyncVectorEnv([row] * num_envs, autoreset_mode=autoreset_mode)
         else:

@@ -20,4 +20,5 @@ def typical_std(task_id: str) -> tuple[float, ...]:
 
 @cache
 def _table() -> dict[str, list[float]]:
-    return json.loads((Path(__file__).parent / "typical_std.json").read_text())["std"]
+    path = Path(__file__).parent / "typical_std.json"
+    return json.loads(path.read_text())["std"]

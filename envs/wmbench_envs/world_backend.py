@@ -125,6 +125,8 @@ class WorldBackend:
                 raise StateError(f"{self._card.id}: a state whose {name} is {value:g} was not saved by this task")
         seed, count = state[:2]
         if seed != int(seed) or not 0 <= seed < 2**32 or count != int(count) or count < 0:
-            raise StateError(f"{self._card.id}: a state of seed {seed:g} and {count:g} steps was not saved by this task")
+            raise StateError(
+                f"{self._card.id}: a state of seed {seed:g} and {count:g} steps was not saved by this task"
+            )
         queue = state[2 + n : self._head].reshape(MOST_DELAY, -1)[: int(values["delay"])]
         return int(seed), values, queue.astype(np.float32)

@@ -20,6 +20,7 @@ from wmbench.frozen_sets import FrozenStarts
 from wmbench.progress import progress
 from wmbench.protocols import Policy
 from wmbench.registration import task_card
+from wmbench.worlds import Asked, parse_world
 
 COMMIT_SECONDS = 10.0
 
@@ -36,6 +37,7 @@ def collect(
     noise: float | Sequence[float] = 0.0,
     split: Sequence[float] = (0.8, 0.1, 0.1),
     action_repeat: int | None = None,
+    world: Asked = None,
     show_progress: bool = False,
 ) -> Dataset:
     """Collect episodes of the true simulator, or continue where an earlier call stopped.
@@ -59,6 +61,8 @@ def collect(
         noise: Gaussian action noise, as a share of half the action range; one number per policy.
         split: Shares of train, val and test: within each source, with a recipe over the whole.
         action_repeat: Control steps per action, see :meth:`wmbench.cards.TaskCard.repeated`; None: the card's.
+        world: Where the episodes take place, see :func:`wmbench.worlds.parse_world`. The manifest says which worlds
+            were asked for, and every episode which one it drew; see :meth:`wmbench.episodes.Dataset.world`.
         show_progress: Whether to show a progress line.
 
     Returns:
@@ -68,6 +72,7 @@ def collect(
     Raises:
         DatasetError: The folder holds something else, or the plan differs from the one it was begun with.
         RecipeError: The recipe is none, or the task cannot meet it.
+        WorldError: The task has no such world.
         WmbenchError: A policy cannot be found, or fails.
     """
     card = task_card(task) if isinstance(task, str) else task
@@ -81,10 +86,14 @@ def collect(
     plan["sources"] = [{"name": s.name, "policy": s.identity, "noise": s.noise} for s in sources]
     if mixture:
         plan["recipe"] = mixture.to_json()
+    elsewhere = parse_world(card, world)
+    if elsewhere is not None:
+        plan["world"] = elsewhere.label
+    facts = {} if elsewhere is None else {"world": {"asked": elsewhere.label, "names": elsewhere.names}}
     flags = mixture is not None or any(intervenes(s.policy, card) for s in sources)
-    work = Work(card, tuple(sources), seed, flags)
+    work = Work(card, tuple(sources), seed, flags, world)
     within: Any = "dataset" if mixture else "source"
-    with DatasetWriter(out, card, split=split, plan=plan, split_within=within) as writer:
+    with DatasetWriter(out, card, split=split, plan=plan, split_within=within, facts=facts) as writer:
         jobs = _jobs(writer, sources)
         ledger = Ledger(mixture, card, sources, writer, FrozenStarts(card)) if mixture else None
         total = sum(source.episodes for source in sources)

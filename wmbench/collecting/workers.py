@@ -19,6 +19,7 @@ from wmbench.episodes import EpisodeData
 from wmbench.protocols import Policy
 from wmbench.rollout import Rollout
 from wmbench.seeding import episode_seeds
+from wmbench.worlds import Asked
 
 MOST_TRIES = 10_000
 REDRAWS = 10**12
@@ -34,12 +35,14 @@ class Work:
         sources: Who acts.
         seed: Root of all seeds.
         flags: Whether episodes carry the field ``intervention``.
+        world: Where they take place.
     """
 
     card: TaskCard
     sources: tuple[Source, ...]
     seed: int
     flags: bool
+    world: Asked = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ class _Actors:
         card, source = self._work.card, self._work.sources[job.source]
         if job.source not in self._engines:
             policy = source.make(card)
-            self._engines[job.source] = policy, Rollout(card, policy, source=source.name, record_state=True)
+            engine = Rollout(card, policy, source=source.name, record_state=True, world=self._work.world)
+            self._engines[job.source] = policy, engine
         policy, engine = self._engines[job.source]
         for attempt in range(job.attempt, source.tries):
             seed = job_seed(self._work.seed, card.id, job, attempt)

@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 
 from wmbench.collecting import collect
+from wmbench.worlds import read_world, world_suffix
 
 
 def main(
@@ -21,6 +22,7 @@ def main(
     noise: tuple[float, ...] = (0.0,),
     split: tuple[float, float, float] = (0.8, 0.1, 0.1),
     action_repeat: int = 1,
+    world: str = "nominal",
     out: Path | None = None,
     progress: bool = True,
 ) -> None:
@@ -37,13 +39,16 @@ def main(
         noise: Gaussian action noise as a share of half the action range; one number for each policy, or one for all.
         split: Shares of train, val and test, by episode.
         action_repeat: Control steps for which every action is applied.
-        out: Folder of the dataset; by default datasets/TASK.
+        world: Where the episodes take place: nominal, near or far (all perturbations of the task, per episode), or JSON
+            such as '{"mass": 1.5, "delay": "far"}'. See `wmbench info TASK`.
+        out: Folder of the dataset; by default datasets/TASK, with the world's name behind it.
         progress: Show progress.
     """
     from wmbench.registration import task_card
 
     card = task_card(task)
-    folder = out or Path("datasets") / card.name
+    elsewhere = read_world(world)
+    folder = out or Path("datasets") / f"{card.name}{world_suffix(elsewhere)}"
     dataset = collect(
         card,
         folder,
@@ -55,6 +60,7 @@ def main(
         noise=noise[0] if len(noise) == 1 else noise,
         split=split,
         action_repeat=action_repeat,
+        world=elsewhere,
         show_progress=progress,
     )
     counts = dataset.manifest["counts"]["split"]

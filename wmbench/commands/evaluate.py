@@ -14,6 +14,7 @@ from wmbench.errors import WmbenchError
 from wmbench.evaluating import Evaluation, evaluate
 from wmbench.measures import Result
 from wmbench.registration import task_card
+from wmbench.worlds import read_world, world_suffix
 
 
 def main(
@@ -31,6 +32,7 @@ def main(
     latency_trace: Path | None = None,
     on_miss: Literal["hold", "zero", "chunk"] = "hold",
     action_repeat: int = 1,
+    world: str = "nominal",
     out: Path | None = None,
 ) -> None:
     """Evaluate a policy over a fixed list of episodes.
@@ -50,6 +52,8 @@ def main(
         on_miss: What is applied while a decision of the trace is under way: the last action, zero, or the next one of
             the plan that arrived last.
         action_repeat: Control steps for which every action is applied; policy and world model must be made for it.
+        world: Where the true simulator's episodes take place: nominal, near or far (all perturbations of the task, per
+            episode), or JSON such as '{"mass": 1.5, "delay": "far"}'. See `wmbench info TASK`.
         out: Where to write the record; by default runs/evaluate/TASK-POLICY-SIMULATOR-sSEED.json.
     """
     card = task_card(task).repeated(action_repeat)
@@ -58,6 +62,8 @@ def main(
     where = "true" if simulator is None else Path(simulator).name
     late = f"-d{delay}" if delay else ("" if latency_trace is None else f"-{latency_trace.stem}-{on_miss}")
     late += f"-x{action_repeat}" if action_repeat > 1 else ""
+    elsewhere = read_world(world)
+    late += world_suffix(elsewhere)
     path = out or Path("runs") / "evaluate" / f"{card.name}-{Path(policy).name}-{where}-s{seed}{late}.json"
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as progress:
@@ -75,6 +81,7 @@ def main(
             delay=delay,
             latency_trace=latency_trace,
             on_miss=on_miss,
+            world=elsewhere,
             out=path,
             on_episode=lambda *_: progress.advance(bar),
         )

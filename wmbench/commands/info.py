@@ -7,6 +7,7 @@ from rich.table import Table
 
 from wmbench.cards import Dimension, TaskCard
 from wmbench.registration import learned_id, shipped_checkpoints, task_card
+from wmbench.worlds import PERTURBATIONS, supported
 
 
 def main(task: str, /) -> None:
@@ -21,6 +22,7 @@ def main(task: str, /) -> None:
     console.print(facts(card))
     console.print(dimension_table("observation", card.observation))
     console.print(dimension_table("action", card.action))
+    console.print(world_table(card))
 
 
 def facts(card: TaskCard) -> Table:
@@ -50,6 +52,16 @@ def facts(card: TaskCard) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2))
     for key, value in rows.items():
         table.add_row(f"[bold]{key}[/]", value.replace("[", r"\[") if isinstance(value, str) else value)
+    return table
+
+
+def world_table(card: TaskCard) -> Table:
+    """What can be varied of the task, and where ``world="near"`` and ``world="far"`` draw it from."""
+    table = Table("", "unit", "near", "far", "meaning", title="other worlds", title_justify="left")
+    for name in supported(card):
+        kind = PERTURBATIONS[name]
+        far = " or ".join(f"{low:g} to {high:g}" for low, high in kind.far)
+        table.add_row(name, kind.unit, f"{kind.near[0]:g} to {kind.near[1]:g}", far, kind.meaning)
     return table
 
 

@@ -129,6 +129,17 @@ class Dataset:
             extra={name: array for name, array in arrays.items() if name not in CORE and name != "state"},
         )
 
+    def world(self, episode: int) -> dict[str, float]:
+        """The world that an episode took place in: perturbation to value; empty for a dataset of the nominal world.
+
+        Raises:
+            DatasetError: No such episode.
+        """
+        if "world" not in self.manifest:
+            return {}
+        values = self.arrays(episode)["world"][0].tolist()
+        return dict(zip(self.manifest["world"]["names"], values, strict=True))
+
     def transitions(self, split: str | None = None, limit: int | None = None, seed: int = 0) -> dict[str, np.ndarray]:
         """Single steps of a split as plain arrays in memory, in the order of recording.
 
