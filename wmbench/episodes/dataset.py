@@ -140,6 +140,11 @@ class Dataset:
         values = self.arrays(episode)["world"][0].tolist()
         return dict(zip(self.manifest["world"]["names"], values, strict=True))
 
+    def worlds(self, split: str | None = None) -> dict[str, np.ndarray]:
+        """The worlds of a split's episodes, None for all: perturbation to (N,) values; empty for the nominal world."""
+        rows = [self.world(int(episode)) for episode in self.episodes(split)]
+        return {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else ())}
+
     def transitions(self, split: str | None = None, limit: int | None = None, seed: int = 0) -> dict[str, np.ndarray]:
         """Single steps of a split as plain arrays in memory, in the order of recording.
 
