@@ -10,9 +10,10 @@ import mujoco
 import numpy as np
 
 from wmbench.cards import TaskCard
+from wmbench.views import View
 from wmbench_envs.mujoco_branch import PHYSICS, Seen, Stepper, fill
 from wmbench_envs.mujoco_contacts import Physics
-from wmbench_envs.mujoco_scene import Scene, camera
+from wmbench_envs.mujoco_scene import Scene
 from wmbench_envs.mujoco_state import SIGNATURE, StateVector
 from wmbench_envs.mujoco_warnings import compiler_warnings
 from wmbench_envs.mujoco_world import ModelWorld
@@ -53,7 +54,7 @@ class DmControl:
         self._slices: list[slice] | None = None
         self._model, self._data = env.physics.model.ptr, env.physics.data.ptr
         self._state = StateVector(self._model, self._data, card.kwargs.get("derived", ()), card.kwargs.get("goal", ()))
-        self._scene = Scene(card, self._model, camera(self._model, 0), card.kwargs.get("place"))
+        self._scene = Scene(card, self._model, place=card.kwargs.get("place"))
         self._questions = Physics(card, self._model)
         self._world: ModelWorld | None = None
         self._begun = False
@@ -145,13 +146,25 @@ class DmControl:
         """How far observations break the laws of the bodies."""
         return self._questions.violations(observations)
 
+    def images(self, view: View) -> dict[str, np.ndarray]:
+        """The current scene as each kind of picture of the view: name to (H, W, C)."""
+        return self._scene.images(self._data, view)
+
+    def images_of(self, observation: np.ndarray, view: View) -> dict[str, np.ndarray]:
+        """The same of the scene that an observation describes."""
+        return self._scene.images_of(observation, view)
+
+    def segments(self) -> dict[int, str]:
+        """Bodies by their numbers in a segmentation."""
+        return self._scene.segments()
+
     def render(self, height: int, width: int) -> np.ndarray:
         """The current scene, (H, W, 3) uint8."""
         return self._scene.render(self._data, height, width)
 
     def render_pose(self, observation: np.ndarray, height: int, width: int) -> np.ndarray:
         """The scene that an observation describes, (H, W, 3) uint8."""
-        return self._scene.render(self._scene.posed(observation), height, width)
+        return self._scene.render_pose(observation, height, width)
 
     def close(self) -> None:
         """Close the environment and its graphics."""

@@ -10,15 +10,19 @@ import mujoco
 import numpy as np
 
 from wmbench.cards import TaskCard
+from wmbench.views import View
 from wmbench_envs.mujoco_branch import PHYSICS, Seen, Stepper, fill
 from wmbench_envs.mujoco_contacts import Physics
-from wmbench_envs.mujoco_scene import Scene, camera
+from wmbench_envs.mujoco_scene import FREE, Scene
 from wmbench_envs.mujoco_state import SIGNATURE, StateVector
 from wmbench_envs.mujoco_warnings import compiler_warnings
 from wmbench_envs.mujoco_world import ModelWorld
 from wmbench_envs.true_branch import Branched
 
 LEAST_SUB_STEPS = 4
+
+NEAR = {"InvertedDoublePendulum-v5": {"distance": 3.2, "lookat": (0.0, 0.0, 0.5), "elevation": -10.0}}
+"""Where the poles are a few pixels large from Gymnasium's own camera: one that sees rail and poles and no more."""
 
 
 class GymMujoco:
@@ -41,7 +45,8 @@ class GymMujoco:
         _place(env.model, env.data)
         view = {"distance": env.model.stat.extent, "lookat": np.median(env.data.geom_xpos, axis=0)}
         view.update(env.mujoco_renderer.default_cam_config or {})
-        self._scene = Scene(card, env.model, camera(env.model, "track", **view))
+        cameras = {FREE: view, "near": NEAR.get(card.backend_id, view)}
+        self._scene = Scene(card, env.model, cameras)
         self._questions = Physics(card, env.model)
         self._world: ModelWorld | None = None
 
@@ -109,13 +114,25 @@ class GymMujoco:
         """How far observations break the laws of the bodies."""
         return self._questions.violations(observations)
 
+    def images(self, view: View) -> dict[str, np.ndarray]:
+        """The current scene as each kind of picture of the view: name to (H, W, C)."""
+        return self._scene.images(self._env.data, view)
+
+    def images_of(self, observation: np.ndarray, view: View) -> dict[str, np.ndarray]:
+        """The same of the scene that an observation describes."""
+        return self._scene.images_of(observation, view)
+
+    def segments(self) -> dict[int, str]:
+        """Bodies by their numbers in a segmentation."""
+        return self._scene.segments()
+
     def render(self, height: int, width: int) -> np.ndarray:
         """The current scene, (H, W, 3) uint8."""
         return self._scene.render(self._env.data, height, width)
 
     def render_pose(self, observation: np.ndarray, height: int, width: int) -> np.ndarray:
         """The scene that an observation describes, (H, W, 3) uint8."""
-        return self._scene.render(self._scene.posed(observation), height, width)
+        return self._scene.render_pose(observation, height, width)
 
     def close(self) -> None:
         """Close the environment and its graphics."""

@@ -334,7 +334,7 @@ def _inverted_double_pendulum() -> TaskCard:
         (Dimension("slider_force", low=-1.0, high=1.0),),
         hz=20,
         success=_registered(9100, "InvertedDoublePendulum"),
-        cameras=("free",),
+        cameras=("near", "free"),
         robot="cart and two poles",
         reward_range=(None, 10.0),
         citation=_POLE_PAPER,

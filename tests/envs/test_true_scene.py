@@ -14,7 +14,7 @@ from gymnasium.utils.env_checker import check_env
 
 import wmbench
 from wmbench.errors import RenderError
-from wmbench_envs import mujoco_scene
+from wmbench_envs import mujoco_gl
 
 TASKS = ["wmbench/DMC-CartpoleSwingup-v0", "wmbench/Gym-InvertedPendulum-v0"]
 
@@ -50,8 +50,7 @@ def test_frames_are_fresh_and_leave_the_simulation_alone(task: str) -> None:
     assert len({f.ctypes.data for f in frames}) == len(frames)
     assert not np.array_equal(frames[0], frames[-1])
     assert np.array_equal(env.render(), frames[-1])
-    if "DMC" in task:  # nothing in these tasks is unobserved, but Gymnasium draws the bodies one sub-step late
-        assert np.array_equal(env.unwrapped.render_pose(a[0]), frames[-1])
+    assert np.array_equal(env.unwrapped.render_pose(a[0]), frames[-1])  # nothing in these tasks is unobserved
     other = gym.make(task, render_mode="rgb_array", height=48, width=64)  # a second context at the same time
     other.reset(seed=0)
     assert np.array_equal(other.render(), frames[0])
@@ -121,10 +120,10 @@ def test_what_to_install_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RenderError, match=r"CartpoleSwingup-v0.*MUJOCO_GL=off"):
         env.render()
     monkeypatch.delenv("MUJOCO_GL")
-    monkeypatch.setattr(mujoco_scene, "_backend", lambda: None)
+    monkeypatch.setattr(mujoco_gl, "_backend", lambda: None)
     with pytest.raises(RenderError, match=r"apt-get install libegl1 libgl1-mesa-dri"):
         env.render()
-    monkeypatch.setattr(mujoco_scene, "_backend", lambda: "nothing")
+    monkeypatch.setattr(mujoco_gl, "_backend", lambda: "nothing")
     with pytest.raises(RenderError, match=r"'nothing' does not work here.*libosmesa6"):
         env.render()
 
