@@ -27,7 +27,7 @@ MIXED["sources"][-1]["config"] = {"pushes": 2.0, "length": 1}  # a push of the r
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    return wmbench.collect(TASK, tmp_path_factory.mktemp("mixed") / "data", recipe=MIXED, episodes=40, seed=3)
+    return wmbench.collect(TASK, tmp_path_factory.mktemp("mixed") / "data", recipe=MIXED, episodes=20, seed=3)
 
 
 def source_of(**changes):
@@ -55,12 +55,12 @@ def test_largest_remainder_known_answers():
 def test_the_mixture_is_met_and_its_episodes_are_what_they_are_called(mixed):
     account = mixed.manifest["recipe"]
     names = ["random", "play", "expert", "early-stop", "wrong-target", "pushed"]
-    assert [account["sources"][n]["episodes"] for n in names] == [6, 4, 10, 6, 4, 10] and account["complete"]
+    assert [account["sources"][n]["episodes"] for n in names] == [3, 2, 5, 3, 2, 5] and account["complete"]
     assert {kind: entry["episodes"] for kind, entry in account["kinds"].items()} == {
-        "random": 10,
-        "success": 10,
-        "failure": 10,
-        "recovery": 10,
+        "random": 5,
+        "success": 5,
+        "failure": 5,
+        "recovery": 5,
     }
     for name, entry in account["sources"].items():
         episodes = [mixed.episode(i) for i in mixed.episodes(source=name)]
@@ -79,9 +79,9 @@ def test_the_mixture_is_met_and_its_episodes_are_what_they_are_called(mixed):
         else:
             assert not any(e.extra["intervention"].any() for e in episodes)
     assert {name: c["episodes"] for name, c in mixed.manifest["counts"]["split"].items()} == {
-        "train": 32,
-        "val": 4,
-        "test": 4,
+        "train": 16,
+        "val": 2,
+        "test": 2,
     }
 
 
@@ -111,7 +111,7 @@ def test_interventions_are_where_the_pushed_policy_says(mixed):
 
 
 def test_workers_and_interruptions_change_nothing(mixed, tmp_path, monkeypatch):
-    options = {"recipe": MIXED, "episodes": 40, "seed": 3}
+    options = {"recipe": MIXED, "episodes": 20, "seed": 3}
     two = wmbench.collect(TASK, tmp_path / "two", workers=2, **options)
     assert two.digest == mixed.digest and two.manifest == mixed.manifest
 
@@ -119,7 +119,7 @@ def test_workers_and_interruptions_change_nothing(mixed, tmp_path, monkeypatch):
         pass
 
     monkeypatch.setattr(collector, "COMMIT_SECONDS", 0.0)
-    for stop in (4, 13, 9):  # inside a source, and across two
+    for stop in (2, 5, 6):  # inside a source, and across two
         done = 0
         real = collector._accept
 
@@ -138,7 +138,8 @@ def test_workers_and_interruptions_change_nothing(mixed, tmp_path, monkeypatch):
     again = wmbench.collect(TASK, tmp_path / "again", **options)
     assert again.digest == mixed.digest
     assert again.manifest["recipe"] == mixed.manifest["recipe"] and again.manifest["starts"] == mixed.manifest["starts"]
-    assert wmbench.collect(TASK, tmp_path / "other", **(options | {"seed": 4})).digest != mixed.digest
+    other = wmbench.collect(TASK, tmp_path / "other", recipe="random", episodes=3, seed=4)
+    assert other.digest != wmbench.collect(TASK, tmp_path / "another", recipe="random", episodes=3, seed=3).digest
 
 
 def test_growing_keeps_what_is_there(tmp_path):
@@ -169,8 +170,6 @@ def test_a_recipe_that_never_succeeds_says_so_after_its_tries(tmp_path):
     recipe = {"name": "hopeless", "tries": 7, "sources": [source_of(kind="success", noise=0.3)]}
     with pytest.raises(RecipeError, match=r"wmbench/Gym-Reacher-v0.*'random.noise0.3'.*'success' in 7 tries \(0 of 5"):
         wmbench.collect(TASK, tmp_path / "data", recipe=recipe, episodes=5)
-    with pytest.raises(RecipeError, match="'success' in 7 tries"):
-        wmbench.collect(TASK, tmp_path / "two", recipe=recipe, episodes=5, workers=2)
 
 
 def test_files_and_other_packages_add_recipes(tmp_path, capsys):
@@ -202,6 +201,15 @@ def test_every_registered_recipe_is_plain_data_with_a_description():
         recipe = load_recipe(name)
         assert recipe.name == name and recipe.description
         assert parse_recipe(data, name) == recipe
+
+
+def test_recipes_are_listed(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["list", "recipes"]) == 0
+    out = capsys.readouterr().out
+    for name in registry.recipes.names():
+        assert f" {name} " in out
+    assert "25% recovery by pushed" in out
 
 
 @pytest.mark.parametrize(

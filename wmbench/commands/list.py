@@ -17,7 +17,7 @@ from wmbench.views import NAMES as SEEN
 
 
 def main(
-    what: Literal["tasks", "models", "policies", "measures", "all"] = "tasks",
+    what: Literal["tasks", "models", "policies", "measures", "recipes", "all"] = "tasks",
     /,
     suite: str | None = None,
     tag: tuple[str, ...] = (),
@@ -26,7 +26,7 @@ def main(
     runnable: bool = False,
     names: bool = False,
 ) -> None:
-    """List the installed tasks, world models, policies or measures.
+    """List the installed tasks, world models, policies, measures or recipes of datasets.
 
     Args:
         what: Which of them.
@@ -62,11 +62,25 @@ def main(
                 tasks = [task_cards()[t].name for n, t in sorted(shipped) if n == name and t in task_cards()]
                 table.add_row(name, ", ".join(tasks) or "-")
             console.print(table)
+    if what in ("recipes", "all"):
+        console.print(recipe_table())
     if what in ("measures", "all"):
         table = Table("name", "unit", "direction", "source", title="measures", title_justify="left")
         for name, measure in registry.measures:
             table.add_row(name, measure.unit, measure.direction, measure.source)
         console.print(table)
+
+
+def recipe_table() -> Table:
+    """The recipes of `wmbench collect --recipe`, and what they consist of."""
+    from wmbench.collecting import load_recipe
+
+    table = Table("name", "episodes", "description", title="recipes", title_justify="left")
+    for name in registry.recipes.names():
+        recipe = load_recipe(name)
+        shares = ", ".join(f"{s.share:.0%} {s.kind} by {s.behaviours[0].name}" for s in recipe.sources)
+        table.add_row(name, shares, recipe.description)
+    return table
 
 
 def select_tasks(
