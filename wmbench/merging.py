@@ -11,7 +11,8 @@ import numpy as np
 
 from wmbench.cards import TaskCard
 from wmbench.episodes import Dataset, DatasetWriter
-from wmbench.episodes.data import EpisodeData, check_fractions
+from wmbench.episodes.data import SPLITS, EpisodeData, check_fractions
+from wmbench.episodes.starts import start_hashes
 from wmbench.episodes.storage import MANIFEST, read_manifest
 from wmbench.errors import CardError, DatasetError
 from wmbench.files import fresh_folder
@@ -38,7 +39,8 @@ def facts(dataset: Dataset) -> dict[str, Any]:
 
 def card_differences(first: TaskCard, second: TaskCard) -> Differences:
     """Every field of two cards that decides what the task is and differs, long ones entry by entry."""
-    return _differences(first.behaviour(), second.behaviour())
+    one, other = ({"action_repeat": 1} | card.behaviour() for card in (first, second))
+    return _differences(one, other)
 
 
 def dataset_differences(first: Dataset, second: Dataset) -> Differences:
@@ -80,7 +82,7 @@ def merge(datasets: Sequence[Dataset | Path | str], out: Path | str, *, show_pro
             raise DatasetError(f"{first.folder} and {other.folder} must not be mixed: {sentence(differing)}")
     _check_starts(parts)
     generators = [generator for part in parts for generator in part.manifest["generators"]]
-    split = check_fractions(first.manifest["split"])
+    split = _shares(parts)
     made = [{key: part.manifest[key] for key in ("plan", "recipe") if key in part.manifest} for part in parts]
     plan = {"merged": [{"digest": part.digest, **how} for part, how in zip(parts, made, strict=True)]}
     with fresh_folder(Path(out)) as folder:
@@ -108,32 +110,37 @@ def _open(folder: Path) -> Dataset:
         raise DatasetError(f"{folder / MANIFEST}: its task card is unreadable ({error})") from error
 
 
+def _shares(parts: Sequence[Dataset]) -> tuple[float, float, float]:
+    """What the parts intend, or how their episodes are in fact split if they disagree."""
+    intended = [part.manifest["split"] for part in parts]
+    if all(shares == intended[0] for shares in intended):
+        return check_fractions(intended[0])
+    splits = np.concatenate([part.index["split"] for part in parts])
+    return check_fractions([float(np.mean(splits == split)) for split in SPLITS])
+
+
 def _check_starts(parts: Sequence[Dataset]) -> None:
-    """Refuse an episode that is in two parts, and starts that are both trained and tested on."""
+    """Refuse an episode that is in two parts, and test starts that another part does not keep for testing."""
     seen: dict[str, tuple[int, int]] = {}
-    trained: dict[str, tuple[int, int]] = {}
-    held: dict[str, tuple[int, int]] = {}
+    begun: dict[str, list[tuple[int, int, str]]] = {}
     for p, part in enumerate(parts):
         for i in range(len(part)):
             episode = part.episode(i)
-            start = hashlib.sha256()
-            for array in (episode.observation, episode.state):
-                start.update(b"" if array is None else np.ascontiguousarray(array[0]).tobytes())
-            (trained if episode.split == "train" else held).setdefault(start.hexdigest(), (p, i))
-            whole = _content(episode)
-            q, j = seen.setdefault(whole, (p, i))
+            q, j = seen.setdefault(_content(episode), (p, i))
             if q != p:
                 raise DatasetError(
                     f"episode {i} of {part.folder} is episode {j} of {parts[q].folder}: leave one of the datasets out"
                 )
-    both = [key for key in held if key in trained and held[key][0] != trained[key][0]]
-    if both:
-        (p, i), (q, j) = held[both[0]], trained[both[0]]
-        raise DatasetError(
-            f"{len(both)} starts would be both trained and tested on, the first: episode {i} of {parts[p].folder} "
-            f"({parts[p].index['split'][i]}) begins as episode {j} of {parts[q].folder} (train): "
-            "collect one of them with another seed"
-        )
+            for value in start_hashes(episode.observation, episode.state):
+                begun.setdefault(value, []).append((p, i, episode.split))
+    for same in begun.values():
+        for p, i, split in same:
+            other = next((entry for entry in same if entry[0] != p and entry[2] != split), None)
+            if split == "test" and other is not None:
+                raise DatasetError(
+                    f"episode {i} of {parts[p].folder} (test) begins where episode {other[1]} of "
+                    f"{parts[other[0]].folder} ({other[2]}) does: collect one of them with another seed"
+                )
 
 
 def _content(episode: EpisodeData) -> str:

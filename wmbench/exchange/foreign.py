@@ -111,6 +111,7 @@ def adopt(
     source: str,
     plan: Mapping[str, Any],
     advance: Callable[..., None],
+    shares: tuple[float, float, float] = (0.8, 0.1, 0.1),
 ) -> None:
     """Write a foreign dataset's episodes as ours. What is missing is computed by the card or refused.
 
@@ -122,13 +123,14 @@ def adopt(
         source: Who acted, the name under which the manifest counts them.
         plan: Where they come from, for the manifest.
         advance: Called after each episode.
+        shares: Of train, val and test among the episodes that name no split.
 
     Raises:
         DatasetError: Rewards are missing, success is neither given nor computable, actions lie outside the
             task's bounds, or an episode cannot be stored.
     """
     contradicted = 0
-    with DatasetWriter(out, card, plan=plan) as writer:
+    with DatasetWriter(out, card, plan=plan, split=shares) as writer:
         for number, steps in enumerate(episodes):
             episode = _episode(f"{where}, episode {number}", steps, card, source)
             if steps.success is not None:

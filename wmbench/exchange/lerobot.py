@@ -102,7 +102,7 @@ def import_(path: Path, folder: Path, wanted: Wanted, advance: Advance) -> TaskC
     picture = cameras[0] if len(cameras) == 1 else None
     used = {STATE, ACTION, reward, DONE, "next.success", picture, *_counted()}
     theirs = (_theirs(path, data, i, reward, picture) for i in range(data.num_episodes))
-    plan = {"imported": {"format": "lerobot", "id": data.repo_id, "version": data.meta.info["codebase_version"]}}
+    plan = {"imported": {"format": "lerobot", "id": data.repo_id, "version": _version(path)}}
     adopt(path, card, folder, (s for s in theirs if len(s.action)), source=wanted.source, plan=plan, advance=advance)
     note("each episode lost its last frame's action: the observation that it led to is not in the format")
     if ignored := sorted(set(features) - used):
@@ -166,6 +166,11 @@ def _open(path: Path) -> Any:
         return LeRobotDataset(path.name, root=path)
     except Exception as error:
         raise DatasetError(f"{path} cannot be read by LeRobot ({type(error).__name__}: {error})") from error
+
+
+def _version(path: Path) -> str:
+    """Version of the format, which the library gives as an entry or an attribute, depending on its own version."""
+    return str(json.loads((path / "meta" / "info.json").read_text())["codebase_version"])
 
 
 def _counted() -> set[str]:

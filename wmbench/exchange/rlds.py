@@ -91,7 +91,9 @@ def import_(path: Path, folder: Path, wanted: Wanted, advance: Advance) -> TaskC
         for example in _read(path, builder, split)
     )
     plan = {"imported": {"format": "rlds", "name": builder.info.name, "version": str(builder.info.version)}}
-    adopt(path, card, folder, theirs, source=wanted.source, plan=plan, advance=advance)
+    held = {VALIDATION.get(split, split) for split in builder.info.splits} <= {"val", "test"}
+    shares = (0.0, 0.5, 0.5) if held else (0.8, 0.1, 0.1)
+    adopt(path, card, folder, theirs, source=wanted.source, plan=plan, advance=advance, shares=shares)
     if ignored:
         note(f"left out, because nothing here reads them: {', '.join(sorted(ignored))}")
     return card
