@@ -15,7 +15,7 @@ from wmbench.collecting.sources import recipe_sources
 from wmbench.collecting.workers import Crew, Job, Work
 from wmbench.rollout import Rollout
 
-TASK = "Gym-HalfCheetah"
+TASK = "Gym-Hopper"
 CARD = wmbench.task_card(TASK)
 
 
@@ -33,14 +33,14 @@ def test_two_workers_against_one(benchmark: Any) -> None:
     crews = {}
     starting = {}
     for workers in (1, 2):
-        plan, jobs = work(0, "random", 8)
+        plan, jobs = work(0, "play", 40)
         began = time.perf_counter()
         crews[workers] = Crew(plan, workers)
         list(crews[workers].results(jobs[: 2 * workers]))
         starting[workers] = time.perf_counter() - began
     times: dict[int, list[float]] = {1: [], 2: []}
     try:
-        for _ in range(7):
+        for _ in range(5):
             for workers, crew in crews.items():
                 began = time.perf_counter()
                 found = list(crew.results(jobs))
@@ -49,7 +49,7 @@ def test_two_workers_against_one(benchmark: Any) -> None:
         one, two = (float(np.median(times[workers])) for workers in (1, 2))
         benchmark.extra_info["ratio"] = one / two
         steps = sum(len(taken.episode or ()) for taken in found)
-        print(f"\n{len(jobs)} episodes of {TASK}, {steps} steps, medians of 7 interleaved rounds")
+        print(f"\n{len(jobs)} episodes of {TASK}, {steps} steps, medians of 5 interleaved rounds")
         print(f"  load average of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         print(f"  1 worker   {one:7.3f} s   {steps / one:9.0f} steps/s")
         print(f"  2 workers  {two:7.3f} s   {steps / two:9.0f} steps/s   {one / two:.2f} times as fast")
@@ -62,9 +62,9 @@ def test_two_workers_against_one(benchmark: Any) -> None:
 
 def test_a_recipe_against_plain_rollouts(benchmark: Any, tmp_path: Any) -> None:
     """What is kept of a recipe, rolled out by the same policies and seeds without anything else."""
-    options = {"recipe": "play", "episodes": 6, "seed": 0}
+    options = {"recipe": "play", "episodes": 20, "seed": 0}
     data = wmbench.collect(TASK, tmp_path / "warm", **options)  # type: ignore[arg-type]
-    sources = recipe_sources(load_recipe("play"), CARD, 6)
+    sources = recipe_sources(load_recipe("play"), CARD, 20)
     engines = {s.name: Rollout(CARD, s.make(CARD), source=s.name, record_state=True) for s in sources}
 
     def plain() -> None:
@@ -74,7 +74,7 @@ def test_a_recipe_against_plain_rollouts(benchmark: Any, tmp_path: Any) -> None:
                 pass
 
     times: dict[str, list[float]] = {"recipe": [], "plain": []}
-    for i in range(7):
+    for i in range(5):
         began = time.perf_counter()
         wmbench.collect(TASK, tmp_path / f"{i}", **options)  # type: ignore[arg-type]
         middle = time.perf_counter()
@@ -84,7 +84,7 @@ def test_a_recipe_against_plain_rollouts(benchmark: Any, tmp_path: Any) -> None:
     recipe, rollouts = (float(np.median(times[name])) for name in ("recipe", "plain"))
     benchmark.extra_info["ratio"] = recipe / rollouts
     print(
-        f"\n6 episodes of {TASK} by the recipe 'play', {data.manifest['steps']} steps, medians of 7 interleaved rounds"
+        f"\n20 episodes of {TASK} by the recipe 'play', {data.manifest['steps']} steps, medians of 5 interleaved rounds"
     )
     print(f"  rollouts alone                          {rollouts:7.3f} s")
     print(f"  the recipe, policies and files included {recipe:7.3f} s   {recipe / rollouts:.2f} times as long")
