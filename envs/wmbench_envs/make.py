@@ -122,7 +122,8 @@ def make_vec(
         num_envs: Rows of the batch.
         simulator: As in :func:`make_env`.
         init: As in :func:`make_env`.
-        device: Torch device of the twin, and of the tensors if ``array="torch"``.
+        device: Torch device of the twin, and of the tensors if ``array="torch"``. ManiSkill's tasks are simulated on
+            it: with ``"cuda"`` by PhysX on the GPU, which is another simulation (``card.physics``).
         array: ``"numpy"`` or ``"torch"``, what observations, rewards and ends are returned as.
         vectorization: ``"sync"`` (one process) or ``"async"`` (one process per row), for the true simulator.
         autoreset_mode: ``"NextStep"``, ``"SameStep"`` or ``"Disabled"``, with Gymnasium's meaning.
@@ -160,6 +161,15 @@ def make_vec(
     if isinstance(autoreset_mode, AutoresetMode):
         autoreset_mode = autoreset_mode.value
     _one_of(card, "autoreset_mode", autoreset_mode, tuple(AUTORESET))
+    if simulator is None and card.physics == "physx-cpu" and str(device).startswith("cuda"):
+        if vectorization != "sync" or view.images or render_mode is not None or card.action_repeat > 1:
+            raise ValueError(
+                f"{card.id}: the GPU simulation gives states of single control steps from one process; async "
+                "vectorization, pictures and action_repeat need device='cpu'"
+            )
+        from wmbench_envs.maniskill_vector import ManiSkillVectorEnv
+
+        return ManiSkillVectorEnv(card, num_envs, device=device, array=array, autoreset_mode=AUTORESET[autoreset_mode])
     if simulator is None:
         from wmbench_envs.true_vector import TrueVectorEnv
 

@@ -74,7 +74,7 @@ class ManiSkill:
     def _build(self) -> None:
         """Make the environment, to be drawn or not."""
         drawn = {"render_backend": "none"} if self._looks is None else self._looks.options()
-        with _quiet(), self._stage(), devices_by_name():
+        with quiet(), self._stage(), devices_by_name():
             env: Any = gym.make(
                 self._card.backend_id,
                 disable_env_checker=True,
@@ -114,7 +114,7 @@ class ManiSkill:
 
     def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
         """As the first reset of a new environment with this seed and ``options={"reconfigure": True}``."""
-        with _quiet(), self._stage():
+        with quiet(), self._stage():
             observation, _ = self._env.reset(seed=seed, options={"reconfigure": True})
         robot = self._env.agent
         for one in robot.agents if self._agents else [robot]:
@@ -219,7 +219,7 @@ class ManiSkill:
 
     def close(self) -> None:
         """Free the scene."""
-        with _quiet():
+        with quiet():
             self._env.close()
 
     def _given(self, action: np.ndarray) -> Any:
@@ -245,7 +245,7 @@ _scenes = 0
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """While a scene is built or freed: no warnings, and no search through all of the process's memory each time.
 
     ManiSkill collects garbage whenever it drops a scene, which takes several times as long as to build the next one.
