@@ -53,6 +53,18 @@ class LatentModel(nn.Module):
             seed: Of the weights.
         """
         super().__init__()
+        self.build(config, observation, actions, episodic=episodic)
+        initialise(self, torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            last: nn.Linear = self.reward_head.layers[-1]  # type: ignore[assignment]
+            last.weight.zero_()
+            self.q_functions.weights[-1].zero_()
+        self.target_q_functions = copy.deepcopy(self.q_functions).requires_grad_(False)
+
+    action_mask: torch.Tensor
+
+    def build(self, config: TDMPC2Config, observation: int, actions: Sequence[int], *, episodic: bool) -> None:
+        """Make room for the weights, without drawing them."""
         self.config = config
         self.bins = Bins(config.vmin, config.vmax, config.num_bins)
         self.actions = max(actions)
@@ -70,14 +82,6 @@ class LatentModel(nn.Module):
         self.termination_head = MLP(z + extra, hidden, 1) if episodic else None
         self.policy = MLP(z + extra, hidden, 2 * a)
         self.q_functions = Ensemble(config.num_q, z + extra + a, config.mlp_dim, config.num_bins)
-        initialise(self, torch.Generator().manual_seed(seed))
-        with torch.no_grad():
-            last: nn.Linear = self.reward_head.layers[-1]  # type: ignore[assignment]
-            last.weight.zero_()
-            self.q_functions.weights[-1].zero_()
-        self.target_q_functions = copy.deepcopy(self.q_functions).requires_grad_(False)
-
-    action_mask: torch.Tensor
 
     def learnable(self) -> int:
         """Learnable numbers, the targets not counted."""
