@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from wmbench_baselines.tdmpc2.planner import Planner, PlanNoise, moved_on
+
+
+def to_box(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Actions (..., A) in [-1, 1] as the task takes them; rounding does not leave its box."""
+    return np.clip(low + 0.5 * (action + 1) * (high - low), low, high)
+
+
+def from_box(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The inverse of :func:`to_box`; what is outside the box counts as its edge."""
+    return np.clip(2 * (action - low) / (high - low) - 1, -1, 1)
 
 
 class Pilot:
@@ -47,7 +58,7 @@ class Pilot:
         """Actions of some rows."""
         model, mean = self.model, self.mean[rows]
         task = None if task is None else task[rows]
-        noise = PlanNoise.draw(model.config, len(mean), model.actions, generator, explore=explore)
+        noise = PlanNoise.draw(self.planner.config, len(mean), model.actions, generator, explore=explore)
         discount = self.discount if task is None else self.discount[task]
         made = self.planner.plan(model.encode(observation[rows], task), mean, discount, noise, task)
         self.mean[rows] = moved_on(made.mean)

@@ -17,6 +17,14 @@ SIZES: Mapping[int, Mapping[str, int]] = {
 """The published sizes, in millions of parameters (``tdmpc2/common/__init__.py`` of nicklashansen/tdmpc2)."""
 
 
+_COUNTS = (
+    *("enc_dim", "mlp_dim", "latent_dim", "enc_layers", "simnorm_dim", "task_dim", "channels", "horizon"),
+    *("iterations", "replan", "batch_size", "capacity", "action_repeat", "frames", "updates", "head_updates"),
+    *("eval_every", "eval_episodes"),
+)
+"""Settings that must be one at least."""
+
+
 @dataclass(frozen=True)
 class TDMPC2Config:
     """Settings of the model, its planner, its losses and its training.
@@ -64,11 +72,17 @@ class TDMPC2Config:
         discount_min: Lower bound.
         discount_max: Upper bound.
         capacity: Steps kept for replay.
-        action_repeat: Control steps per action; everything above counts actions, ``frames`` counts control steps.
-        frames: Control steps trained for (our default: 100 000).
+        action_repeat: Control steps per action in online training; offline it is the dataset's. Everything above
+            counts actions, ``frames`` and ``eval_every`` count control steps.
+        frames: Control steps trained for, online (our default: 100 000).
+        updates: Updates, offline (our default: 100 000).
+        head_updates: Updates of the heads that are read off frozen latents afterwards: the decoder, which the method
+            lacks and a simulator needs, and a success head where only the environment knows (ours).
         eval_every: Control steps between evaluations (our default; published: 100 000).
         eval_episodes: Episodes of one evaluation.
         seed_steps: Random actions at the start; 0 is the published rule, five episodes and 1000 at least.
+        tasks: Of a model of several tasks: id, observation and action size of each, and whether it can end; training
+            fills it in.
         compile: Whether planner and update run compiled; the numbers agree to rounding. Needs a C++ compiler.
     """
 
@@ -113,25 +127,17 @@ class TDMPC2Config:
     capacity: int = 1_000_000
     action_repeat: int = 2
     frames: int = 100_000
+    updates: int = 100_000
+    head_updates: int = 5_000
     eval_every: int = 10_000
     eval_episodes: int = 10
     seed_steps: int = 0
     compile: bool = False
+    tasks: tuple[tuple[str, int, int, bool], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse settings that make no model, no plan or no training."""
-        counts: tuple[str, ...] = (
-            "enc_dim",
-            "mlp_dim",
-            "latent_dim",
-            "enc_layers",
-            "simnorm_dim",
-            "task_dim",
-            "channels",
-        )
-        counts += ("horizon", "iterations", "replan", "batch_size", "capacity", "action_repeat", "frames")
-        counts += ("eval_every", "eval_episodes")
-        for name in counts:
+        for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.latent_dim % self.simnorm_dim:

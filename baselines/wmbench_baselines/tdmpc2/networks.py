@@ -6,12 +6,15 @@ from itertools import pairwise
 
 import torch
 from torch import nn
-from torch.nn.functional import layer_norm, linear
+from torch.nn.functional import layer_norm, linear, pad
 
 from wmbench_baselines.tdmpc2.maths import mish, simnorm
 
 INIT_STD = 0.02
 """Standard deviation of the truncated normal that every linear layer's weights start from; biases start at zero."""
+
+COLUMNS = 16
+"""CPU kernels treat whole groups of this many output columns alike, whatever a row's place in the batch."""
 
 
 class NormedLinear(nn.Linear):
@@ -39,9 +42,14 @@ class NormedLinear(nn.Linear):
 
     def forward(self, *parts: torch.Tensor) -> torch.Tensor:
         """Parts (..., I_i), broadcasting, to (..., O)."""
-        x = joint_linear(parts, self.weight, self.bias)
+        weight: torch.Tensor = self.weight
+        bias: torch.Tensor = self.bias
+        if not torch.is_grad_enabled() and len(bias) % COLUMNS:
+            extra = -len(bias) % COLUMNS
+            weight, bias = pad(weight, (0, 0, 0, extra)), pad(bias, (0, extra))
+        x = joint_linear(parts, weight, bias)  # (..., O) or, in evaluation, a few columns more
         if self.norm is None:
-            return x
+            return x[..., : self.out_features]
         x = layer_norm(x, self.norm.normalized_shape, self.norm.weight, self.norm.bias)
         return mish(x) if self.simplex is None else simnorm(x, self.simplex)
 

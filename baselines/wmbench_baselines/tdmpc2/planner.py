@@ -191,10 +191,10 @@ class Planner:
     The prior's sequences stay the same in every round, so what they lead to is predicted once.
     """
 
-    def __init__(self, model: LatentModel) -> None:
-        """Plan in a model, whose config has the planner's settings."""
-        self.model = model
-        ready: Any = torch.compile if model.config.compile else lambda function: function
+    def __init__(self, model: LatentModel, config: TDMPC2Config | None = None) -> None:
+        """Plan in a model, with its own settings of the planner or others."""
+        self.model, self.config = model, config or model.config
+        ready: Any = torch.compile if self.config.compile else lambda function: function
         self._roll, self._final_value = ready(roll), ready(final_value)
 
     @torch.inference_mode()
@@ -215,7 +215,7 @@ class Planner:
             noise: All random numbers.
             task: (N,) int64, or None.
         """
-        model, config, size = self.model, self.model.config, self.model.actions
+        model, config, size = self.model, self.config, self.model.actions
         horizon, n, kept, _ = noise.prior.shape
         discount = discount[:, None] if discount.ndim else discount
         task = None if task is None else task[:, None]  # (N, 1)

@@ -23,6 +23,7 @@ class Episode(NamedTuple):
         action: (T, A) float32 in [-1, 1].
         reward: (T,) float32.
         terminated: (T,) float32, 1 where the task itself ended; a time limit does not count.
+        success: (T,) float32, 1 where a step counts as a success.
         task: Number of its task.
     """
 
@@ -30,6 +31,7 @@ class Episode(NamedTuple):
     action: np.ndarray
     reward: np.ndarray
     terminated: np.ndarray
+    success: np.ndarray
     task: int = 0
 
 
@@ -61,7 +63,7 @@ class Replay:
         Raises:
             WmbenchError: A number is not finite, or it is longer than the replay.
         """
-        for name in ("observation", "action", "reward", "terminated"):
+        for name in ("observation", "action", "reward", "terminated", "success"):
             if not np.isfinite(getattr(episode, name)).all():
                 raise WmbenchError(f"episode {self.seen} cannot be learned from: its {name} holds NaN or infinity")
         if self.folder is not None:
@@ -78,28 +80,40 @@ class Replay:
         """
         for i in range(seen):
             fields = {k: v.numpy() for k, v in load_tensors(self._file(i)).items()}
+            fields.setdefault("success", np.zeros_like(fields["reward"]))
             self._hold(Episode(**{**fields, "task": int(fields["task"].item())}))  # type: ignore[arg-type]
         self.seen = seen
 
-    def places(self, batch: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (B,) where windows begin, and their tasks (B,).
+    def places(
+        self, batch: int, generator: np.random.Generator, only: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (B,) where windows begin, and their tasks (B,); ``only``: of that task.
 
         Raises:
             WmbenchError: No episode is as long as a window.
         """
-        if not len(self._table):
+        table = self._table if only is None else self._table[self._table[:, 2] == only]
+        if not len(table):
             raise WmbenchError(f"no episode has the {self.horizon} steps of a window yet")
-        chosen = self._table[generator.integers(len(self._table), size=batch)]  # (B, 3)
+        chosen = table[generator.integers(len(table), size=batch)]  # (B, 3)
         first, steps, task = chosen.T
         return first + generator.integers(steps - self.horizon + 1), task
 
-    def sample(self, batch: int, generator: np.random.Generator, *, tasks: bool = False) -> Batch:
-        """Draw ``batch`` windows with replacement; ``tasks``: with their tasks."""
-        start, task = self.places(batch, generator)
+    def sample(
+        self, batch: int, generator: np.random.Generator, *, tasks: bool = False, only: int | None = None
+    ) -> Batch:
+        """Draw ``batch`` windows with replacement; ``tasks``: with their tasks; ``only``: of that task."""
+        start, task = self.places(batch, generator, only)
         rows = torch.from_numpy(start + np.arange(self.horizon + 1)[:, None])  # (H + 1, B)
         observation = self._rows["observation"][rows].to(self.device)
-        taken = {k: self._rows[k][rows[:-1]].to(self.device) for k in ("action", "reward", "terminated")}
+        taken = {k: self._rows[k][rows[:-1]].to(self.device) for k in ("action", "reward", "terminated", "success")}
         return Batch(observation, **taken, task=torch.from_numpy(task).to(self.device) if tasks else None)
+
+    def column(self, name: str, task: int = 0) -> torch.Tensor:
+        """Everything held of one field and one task, episode after episode."""
+        held = self._rows[name]
+        extra = int(name == "observation")
+        return torch.cat([held[first : first + steps + extra] for first, steps, own in self._episodes if own == task])
 
     def _hold(self, episode: Episode) -> None:
         """Write an episode's T + 1 rows behind the newest, or at the begin of the ring if the rest is too short."""

@@ -21,6 +21,7 @@ class Batch(NamedTuple):
         reward: (H, B), what it earned.
         terminated: (H, B), 1 where the task itself ended in reaching the next observation, not at a time limit.
         task: (B,) int64, or None.
+        success: (H, B), 1 where the step counts as a success, or None; TD-MPC2 itself does not read it.
     """
 
     observation: torch.Tensor
@@ -28,6 +29,7 @@ class Batch(NamedTuple):
     reward: torch.Tensor
     terminated: torch.Tensor
     task: torch.Tensor | None = None
+    success: torch.Tensor | None = None
 
 
 class UpdateNoise(NamedTuple):
