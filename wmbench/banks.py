@@ -8,9 +8,44 @@ import numpy as np
 import torch
 
 from wmbench.errors import DatasetError
+from wmbench.seeding import episode_seeds
 
 if TYPE_CHECKING:
+    from wmbench.cards import TaskCard
     from wmbench.episodes import Dataset
+
+
+def bank_of_resets(task: TaskCard, n: int = 256, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Beginnings that the true simulator's own resets give, for a model that was trained without a dataset.
+
+    Args:
+        task: The task.
+        n: How many.
+        seed: Root of the episodes' seeds.
+
+    Returns:
+        Fields of :class:`wmbench.protocols.Start`: ``observation`` (n, O) float32, ``seed`` (n,) int64, and
+        ``sim_state`` (n, S) float64.
+
+    Raises:
+        ValueError: ``n`` is below 1.
+    """
+    import gymnasium as gym
+
+    if n < 1:
+        raise ValueError(f"a bank needs at least one start, got n={n}")
+    env = gym.make(task.id, disable_env_checker=True, **task.options())
+    seeds = episode_seeds(seed, task.id, "train", n)
+    observations, states = [], []
+    for own in seeds:
+        observations.append(env.reset(seed=own)[0])
+        states.append(env.unwrapped.get_state())  # type: ignore[attr-defined]
+    env.close()
+    return {
+        "observation": torch.from_numpy(np.stack(observations)),
+        "seed": torch.tensor(seeds, dtype=torch.int64),
+        "sim_state": torch.from_numpy(np.stack(states)),
+    }
 
 
 def make_bank(dataset: Dataset, n: int = 256, seed: int = 0) -> dict[str, torch.Tensor]:

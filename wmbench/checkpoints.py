@@ -155,6 +155,8 @@ def load(folder: Path | str, *, kind: str, task: TaskCard | str | None = None, d
     folder = Path(folder)
     data = read_config(folder)
     path = folder / CONFIG
+    if kind == "policy" and data["kind"] == "world_model" and (acting := acts_by(data["name"])):
+        return acting.of_world_model(load(folder, kind="world_model", task=task, device=device))
     if data["kind"] != kind:
         raise CheckpointError(f"{path}: this is a {data['kind']}, a {kind} is needed")
     try:
@@ -192,6 +194,12 @@ def load(folder: Path | str, *, kind: str, task: TaskCard | str | None = None, d
         except CardError as error:
             raise CheckpointError(f"{path}: {error}") from error
     return model.to(device).eval()
+
+
+def acts_by(name: str) -> Any:
+    """The policy class that acts by a world model of this registered name; None if there is none."""
+    cls = registry.policies.load(name) if name in registry.policies.names() else None
+    return cls if hasattr(cls, "of_world_model") else None
 
 
 def load_bank(folder: Path | str) -> dict[str, torch.Tensor] | None:
@@ -280,7 +288,7 @@ def parse_config(cls: type, data: Any, path: Path) -> Any:
         raise CheckpointError(f"{path}: unknown config fields {unknown}; {cls.__qualname__} has {sorted(fields)}")
     values: dict[str, Any] = {}
     for name, value in data.items():
-        value = tuple(value) if isinstance(value, list) else value
+        value = _tuples(value)
         if not _fits(value, hints[name]):
             raise CheckpointError(f"{path}: config field {name!r} is {value!r}, expected {hints[name]}")
         values[name] = value
@@ -288,6 +296,11 @@ def parse_config(cls: type, data: Any, path: Path) -> Any:
         return cls(**values)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as tuples, all the way down."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -225,7 +225,12 @@ def make_policy(
 
     if not config:
         return checkpoints.resolve(reference, task, kind="policy", device=device)
-    if checkpoints.find(reference, task, kind="policy") is not None:
+    folder = checkpoints.find(reference, task, kind="policy")
+    acting = checkpoints.acts_by(checkpoints.read_config(folder)["name"]) if folder else None
+    if acting:
+        given = checkpoints.parse_config(acting.Config, {**config, "model": str(folder)}, Path(f"settings of {folder}"))
+        return acting(given, task, device=device)
+    if folder is not None:
         raise CheckpointError(f"{reference} is a trained policy, whose settings are in its checkpoint; give none")
     cls = registry.policies.load(reference)
     policy = cls(checkpoints.parse_config(cls.Config, dict(config), Path(f"settings of {reference}")), task)

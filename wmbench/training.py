@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wmbench import checkpoints
-from wmbench.banks import make_bank
+from wmbench.banks import bank_of_resets, make_bank
 from wmbench.cards import TaskCard
 from wmbench.episodes import Dataset
 from wmbench.errors import CheckpointError, DatasetError, NotRegisteredError, WmbenchError
@@ -42,7 +42,7 @@ class Trained:
 def train(
     name: str,
     task: TaskCard | str,
-    dataset: Dataset | Path | str,
+    dataset: Dataset | Path | str | None,
     out: Path | str,
     *,
     config: Any = None,
@@ -60,7 +60,7 @@ def train(
     Args:
         name: Registered name of a world model or policy that learns from data.
         task: Card, id or short name; must be the dataset's.
-        dataset: A dataset or its folder.
+        dataset: A dataset or its folder; None lets a class that can (it has ``live``) act in the true simulator itself.
         out: Folder of the checkpoint.
         config: Settings of the class; None takes its defaults or the preset.
         preset: Name of one of the class's presets.
@@ -81,21 +81,27 @@ def train(
     """
     kind, cls = trainable(name)
     card = task_card(task) if isinstance(task, str) else task
-    data = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
-    if isinstance(task, str):  # names the task; how often its actions repeat, the dataset says
-        card = card.repeated(data.task.action_repeat)
-    if (data.task.id, data.task.action_repeat) != (card.id, card.action_repeat):
-        raise DatasetError(
-            f"the dataset is of {data.task.id} at action_repeat={data.task.action_repeat}, training was asked for "
-            f"{card.id} at action_repeat={card.action_repeat}"
-        )
     settings = settle(cls, config, preset, changes)
+    data = None
+    if dataset is None:
+        if not hasattr(cls, "live"):
+            raise WmbenchError(f"{name!r} learns from data that are there: give a dataset")
+        card = card.repeated(getattr(settings, "action_repeat", card.action_repeat))
+    else:
+        data = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
+        if isinstance(task, str):  # names the task; how often its actions repeat, the dataset says
+            card = card.repeated(data.task.action_repeat)
+        if (data.task.id, data.task.action_repeat) != (card.id, card.action_repeat):
+            raise DatasetError(
+                f"the dataset is of {data.task.id} at action_repeat={data.task.action_repeat}, training was asked for "
+                f"{card.id} at action_repeat={card.action_repeat}"
+            )
     folder = Path(out)
     identity = {
         "name": name,
         "config": checkpoints.plain(settings),
         "seed": seed,
-        "dataset": data.digest,
+        "dataset": data.digest if data else None,
         "task_digest": card.digest(),
     }
     if (folder / checkpoints.CONFIG).exists():
@@ -105,11 +111,15 @@ def train(
                 f"{folder} holds another training (it differs in {', '.join(differ)}); choose another"
             )
         return Trained(folder, checkpoints.load(folder, kind=kind, task=card, device=device), kept=True)
-    model = cls.fit(settings, data, folder=folder / WORK, seed=seed, device=device, progress=progress)
-    bank = make_bank(data, bank_size, seed) if kind == "world_model" else None
+    how: dict[str, Any] = {"folder": folder / WORK, "seed": seed, "device": device, "progress": progress}
+    model = cls.fit(settings, data, **how) if data else cls.live(settings, card, **how)
+    bank = None
+    if kind == "world_model":
+        bank = make_bank(data, bank_size, seed) if data else bank_of_resets(card, bank_size, seed)
+    given = f" --dataset {data.folder.name}" if data else ""
     made = identity | {
-        "command": f"wmbench train {name} --task {card.name} --dataset {data.folder.name} --seed {seed}",
-        "episodes": data.manifest["counts"],
+        "command": f"wmbench train {name} --task {card.name}{given} --seed {seed}",
+        "episodes": data.manifest["counts"] if data else None,
         "outcome": _last_line(folder / WORK / LOG),
         "versions": versions(),
     }
@@ -140,6 +150,8 @@ def trainable(name: str) -> tuple[str, Any]:
     if not kinds:
         known = sorted(n for group in checkpoints.KINDS.values() for n in group.names())
         raise NotRegisteredError(f"no world model or policy is called {name!r}: known are {', '.join(known)}")
+    if "world_model" in kinds and checkpoints.acts_by(name):
+        kinds = ["world_model"]
     if len(kinds) > 1:
         raise WmbenchError(f"{name!r} is both a {kinds[0]} and a {kinds[1]}; rename one")
     cls = checkpoints.KINDS[kinds[0]].load(name)

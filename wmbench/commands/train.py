@@ -20,7 +20,7 @@ class Options:
 
     Attributes:
         task: Id or short name, for example DMC-CartpoleSwingup.
-        dataset: Folder that `wmbench collect` wrote.
+        dataset: Folder that `wmbench collect` wrote; without it, what can learn online acts in the true simulator.
         out: Folder of the checkpoint; checkpoints/NAME-TASK by default.
         preset: A named set of settings to start from.
         seed: Of everything random in training.
@@ -29,7 +29,7 @@ class Options:
     """
 
     task: str
-    dataset: Path
+    dataset: Path | None = None
     out: Path | None = None
     preset: str | None = None
     seed: int = 0
@@ -38,7 +38,7 @@ class Options:
 
 
 def main(words: list[str]) -> None:
-    """Train a world model or policy on a dataset; interrupted, the same command goes on."""
+    """Train a world model or policy, on a dataset or online; interrupted, the same command goes on."""
     from wmbench.training import LOG, WORK, settle, train, trainable
 
     console = Console()
@@ -77,7 +77,7 @@ def _parse(name: str, config: type, base: Any, words: list[str]) -> Any:
     fields = [("settings", config, dataclasses.field(default=base))]
     options = dataclasses.make_dataclass("Options", fields, bases=(Options,), frozen=True)
     flat: Any = tyro.conf.OmitArgPrefixes
-    about = f"Train {name} on a dataset; interrupted, the same command goes on."
+    about = f"Train {name}; interrupted, the same command goes on."
     return tyro.cli(flat[options], prog=f"wmbench train {name}", description=about, args=words)
 
 
