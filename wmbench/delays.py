@@ -258,7 +258,7 @@ class TraceDelay:
         """Plans (n, K + 1, A) of the rows that decide now, and the policy's memory of all rows."""
         everyone = len(idle) == len(keys)
         own = memory if everyone else gather(memory, idle)
-        action, own = self.policy.act(observation if everyone else observation[idle], own, keys=keys[idle])
+        action, own = self.policy.act(observation if everyone else gather(observation, idle), own, keys=keys[idle])
         checked = self._check.batch(action, len(idle))[:, None]  # (n, 1, A)
         if self.on_miss == "chunk":
             rest = self.policy.chunk(own)  # (n, K, A)

@@ -107,7 +107,10 @@ class WorldModel(Protocol):
 
 @runtime_checkable
 class Policy(Protocol):
-    """Anything that acts, in the true and in the learned simulator alike; NumPy at the boundary."""
+    """Anything that acts, in the true and in the learned simulator alike; NumPy at the boundary.
+
+    It acts on the state, unless an attribute ``observation`` says otherwise: see :func:`wmbench.views.wanted_by`.
+    """
 
     def initial(self, batch_size: int) -> State:
         """State of ``batch_size`` fresh episodes; None for a policy without memory."""
@@ -117,7 +120,7 @@ class Policy(Protocol):
         """Choose actions for B rows.
 
         Args:
-            observation: (B, O) float32.
+            observation: (B, O) float32, or what it declares to act on.
             state: Pytree of NumPy arrays with the batch first, or None.
             keys: (B,) int64, fresh at every step; all randomness must derive from them.
 

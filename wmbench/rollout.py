@@ -21,6 +21,7 @@ from wmbench.rollout_buffers import Buffers
 from wmbench.rollout_rows import LoopRows, Rows, VectorRows
 from wmbench.trees import gather, scatter
 from wmbench.troop import Troop
+from wmbench.views import STATE, View, joined, wanted_by
 from wmbench.worlds import Asked, parse_world
 
 
@@ -78,6 +79,7 @@ class Rollout:
         timing: bool = False,
         action_repeat: int | None = None,
         world: Asked = None,
+        view: View | None = None,
         **env_options: Any,
     ) -> None:
         """Make the environments.
@@ -99,9 +101,14 @@ class Rollout:
             world: Where the true simulator's episodes take place, see :func:`wmbench.worlds.parse_world`. Episodes of
                 another world than the nominal one have its values in ``extra["world"]``, (T + 1, P) float64 in the
                 order of :func:`wmbench.worlds.supported`.
+            view: Pictures to be recorded with the episodes, one per state, in ``extra``; None: none. Whatever it is, a
+                policy acts on what it declares, see :func:`wmbench.views.wanted_by`.
             **env_options: Further keyword arguments for ``gym.make_vec`` of a learned simulator.
 
         Raises:
+            ViewError: The policy wants pictures of another size, camera or preset than are to be recorded, or such
+                that the task does not have.
+            RenderError: Pictures that cannot be drawn here.
             ValueError: A setting that does not exist, or states of a learned simulator.
         """
         if vectorization not in ("sync", "async"):
@@ -124,6 +131,11 @@ class Rollout:
         self._check = ActionCheck(self.card)
         self._world = parse_world(self.card, world)
         elsewhere: dict[str, Any] = {} if self._world is None else {"world": world}
+        self._view = (view or View()).of(self.card)
+        self._wanted = wanted_by(policy).of(self.card)
+        shown = joined(self._view, self._wanted)
+        self._images: dict[str, np.ndarray] = {}  # what every row shows now, if the policy wants to see it
+        elsewhere |= shown.options()
         options: dict[str, Any] = {"vectorization": vectorization, **elsewhere}
         if simulator is not None:
             options = {"simulator": str(simulator), "init": init, "device": device, **elsewhere, **env_options}
@@ -157,7 +169,9 @@ class Rollout:
     def _run(self, waiting: deque[tuple[int, int]]) -> Iterator[tuple[int, EpisodeData]]:
         """The waiting episodes, given by their positions and seeds."""
         while waiting:
-            buffers = Buffers(self.card, self.num_envs, self.source, timing=self._timing)
+            stack = self._wanted.frame_stack
+            buffers = Buffers(self.card, self.num_envs, self.source, timing=self._timing, view=self._view, stack=stack)
+            self._images = {}
             try:
                 yield from self._advance(buffers, waiting)
             except _SimulatorFailed as failure:
@@ -188,6 +202,8 @@ class Rollout:
                 buffers.begin(rows, started, keys_from_seeds(seeds))
                 observation, state = self._simulate(self._rows.reset, rows, seeds)
                 buffers.first(rows, observation, state, skip=self._rows.errors)
+                buffers.show(rows, self._rows.images)
+                self._look(rows)
                 for row, error in self._rows.errors.items():
                     yield buffers.finish(row, invalid=_reason(error))
             rows = buffers.active()
@@ -198,7 +214,9 @@ class Rollout:
             clock = time.perf_counter()
             everyone = len(rows) == self.num_envs
             observation, keys = buffers.now(rows)
-            action, new, faults = self._act(observation, memory if everyone else gather(memory, rows), keys)
+            action, new, faults = self._act(
+                self._seen(observation, rows), memory if everyone else gather(memory, rows), keys
+            )
             memory = new if everyone else scatter(memory, rows, new)
             act_seconds = time.perf_counter() - clock
             if faults:
@@ -211,6 +229,8 @@ class Rollout:
             clock = time.perf_counter()
             steps = self._simulate(self._rows.step, rows, action)
             errors = self._rows.errors
+            buffers.show(rows, self._rows.images, ahead=1)
+            self._look(rows)
             ended = buffers.record(rows, action, steps, (act_seconds, time.perf_counter() - clock))
             for row in rows[ended].tolist():
                 fault = errors.get(row)
@@ -222,9 +242,22 @@ class Rollout:
             return self.policy.begin(np.array([position for position, _ in started]))
         return self.policy.initial(len(started))
 
-    def _act(
-        self, observation: np.ndarray, memory: State, keys: np.ndarray
-    ) -> tuple[np.ndarray, State, dict[int, str]]:
+    def _look(self, rows: np.ndarray) -> None:
+        """Keep what rows show, if the policy wants to see it."""
+        for name in self._wanted.images:
+            given = self._rows.images[name]
+            if name not in self._images:
+                self._images[name] = np.zeros((self.num_envs, *given.shape[1:]), given.dtype)
+            self._images[name][rows] = given
+
+    def _seen(self, state: np.ndarray, rows: np.ndarray) -> Any:
+        """What the policy is given: state vectors (n, O), pictures (n, ...), or a dictionary of several."""
+        if not self._wanted.images:
+            return state
+        parts = {name: state if name == STATE else self._images[name][rows] for name in self._wanted.names}
+        return parts if len(parts) > 1 else next(iter(parts.values()))
+
+    def _act(self, observation: Any, memory: State, keys: np.ndarray) -> tuple[np.ndarray, State, dict[int, str]]:
         """Checked actions (n, A), the policy's next state, and in recording mode the rows at fault."""
         n = len(keys)
         try:
@@ -239,7 +272,7 @@ class Rollout:
         faults = {}
         for i in range(n):  # the policy's rows are independent, so asking again finds the ones at fault
             row = np.array([i])
-            actions[row], new, fault = self._act(observation[row], gather(memory, row), keys[row])
+            actions[row], new, fault = self._act(gather(observation, row), gather(memory, row), keys[row])
             memory = scatter(memory, row, new)
             if fault:
                 faults[i] = fault[0]

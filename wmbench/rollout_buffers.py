@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from wmbench.episodes.data import EpisodeData
 from wmbench.errors import CardError
 from wmbench.keys import fold_in
 from wmbench.rollout_rows import Steps
+from wmbench.views import CHANNELS, View
 
 FREE = -1
 
@@ -23,7 +24,9 @@ class Buffers:
     contiguous write; a row remembers the tick at which its episode began.
     """
 
-    def __init__(self, card: TaskCard, num_envs: int, source: str, *, timing: bool) -> None:
+    def __init__(
+        self, card: TaskCard, num_envs: int, source: str, *, timing: bool, view: View | None = None, stack: int = 1
+    ) -> None:
         """Allocate for the task's horizon.
 
         Args:
@@ -31,6 +34,8 @@ class Buffers:
             num_envs: Rows N.
             source: Stored with every episode.
             timing: Whether episodes carry wall-clock times.
+            view: Which pictures they carry, one per state; None for none.
+            stack: How many pictures those are that the environments give; the last of them is the present one.
         """
         n, self._size = num_envs, card.horizon + 1
         self._card = card
@@ -49,6 +54,12 @@ class Buffers:
         self._seconds = np.empty((self._size, 2), dtype=np.float64)  # policy, simulator
         self._state: np.ndarray | None = None
         self._doubt: np.ndarray | None = None
+        self._stack = stack
+        shown = () if view is None else view.images
+        shapes = {name: view.unstacked().image_shape(name) for name in shown} if view is not None else {}
+        self._images = {
+            name: np.empty((self._size, n, *shape), dtype=CHANNELS[name][1]) for name, shape in shapes.items()
+        }
 
     def free(self) -> np.ndarray:
         """Rows without an episode."""
@@ -83,6 +94,18 @@ class Buffers:
         self._observation[self._tick % self._size, rows] = observation
         self._fault[rows] = [row in skip for row in rows.tolist()]
         self._store_state(self._tick, rows, state)
+
+    def show(self, rows: Any, images: Mapping[str, np.ndarray], *, ahead: int = 0) -> None:
+        """Store the pictures that rows show: name to (n, ...).
+
+        Args:
+            rows: (n,) which.
+            images: As the environments gave them, stacked.
+            ahead: 1 for pictures of a step that is not recorded yet.
+        """
+        for name, ring in self._images.items():
+            shown = images[name] if self._stack == 1 else images[name][:, -1]
+            ring[(self._tick + ahead) % self._size, rows] = shown
 
     def now(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
         """What a policy is given: current observations (n, O) and this step's keys (n,), both copies."""
@@ -145,6 +168,8 @@ class Buffers:
         after = began if self._fault[row] else stop + 1  # observations and states: one more than steps
         terminated, truncated, success, diverged = self._take(self._flags, began, stop, row, axis=2).T.copy()
         act, simulate = self._take(self._seconds, began, stop).T.copy()
+        extra = {} if self._doubt is None else {"doubt": self._take(self._doubt, began, stop, row)}
+        extra |= {name: self._take(ring, began, after, row) for name, ring in self._images.items()}
         episode = EpisodeData(
             observation=self._take(self._observation, began, after, row),
             action=self._take(self._action, began, stop, row),
@@ -155,7 +180,7 @@ class Buffers:
             state=None if self._state is None else self._take(self._state, began, after, row),
             seed=int(self._seed[row]),
             source=self._source,
-            extra={} if self._doubt is None else {"doubt": self._take(self._doubt, began, stop, row)},
+            extra=extra,
             diverged=bool(diverged.any()),
             invalid=invalid,
             act_seconds=act if self._timing else None,

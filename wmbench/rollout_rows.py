@@ -11,6 +11,7 @@ import numpy as np
 
 from wmbench.cards import TaskCard
 from wmbench.errors import CardError
+from wmbench.views import STATE
 
 
 @dataclass
@@ -43,9 +44,11 @@ class Rows(Protocol):
 
     Attributes:
         errors: Row to what went wrong there during the last call; its numbers are then meaningless.
+        images: Pictures that the last call gave: name to (n, ...), none if the environments show none.
     """
 
     errors: dict[int, Exception]
+    images: dict[str, np.ndarray]
 
     def reset(self, rows: np.ndarray, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None]:
         """Begin the episodes of ``seeds`` in ``rows``: (n, O) observations and (n, S) states or None."""
@@ -76,6 +79,7 @@ class LoopRows:
             keep_going: Whether a row's exception goes into ``errors`` instead of up.
         """
         self.errors: dict[int, Exception] = {}
+        self.images: dict[str, np.ndarray] = {}
         self._card = card
         self._options = options
         self._record_state = record_state
@@ -92,22 +96,26 @@ class LoopRows:
         """See :meth:`Rows.reset`."""
 
         def begin(env: Any, i: int) -> tuple[Any, ...]:
-            return env.reset(seed=seeds[i])[0], self._state(env)
+            observation, images = _apart(env.reset(seed=seeds[i])[0])
+            return observation, self._state(env), images
 
         found = self._each(rows, begin)
+        self._show(found, len(rows))
         return self._stack(found, 0, len(rows)), self._states(found, len(rows))
 
     def step(self, rows: np.ndarray, action: np.ndarray) -> Steps:
         """See :meth:`Rows.step`."""
 
         def advance(env: Any, i: int) -> tuple[Any, ...]:
-            observation, reward, terminated, truncated, info = env.step(action[i])
-            return observation, self._state(env), reward, terminated, truncated, info["success"]
+            seen, reward, terminated, truncated, info = env.step(action[i])
+            observation, images = _apart(seen)
+            return observation, self._state(env), images, reward, terminated, truncated, info["success"]
 
         found = self._each(rows, advance)
         n = len(rows)
-        failed = (None, None, 0.0, False, True, False)  # a row that failed ends here
-        _, _, rewards, terminated, truncated, success = zip(*(found.get(i, failed) for i in range(n)), strict=True)
+        self._show(found, n)
+        failed: Any = (None, None, {}, 0.0, False, True, False)  # a row that failed ends here
+        _, _, _, rewards, terminated, truncated, success = zip(*(found.get(i, failed) for i in range(n)), strict=True)
         return Steps(
             observation=self._stack(found, 0, n),
             reward=np.array(rewards, dtype=np.float64),
@@ -135,6 +143,16 @@ class LoopRows:
                 self._envs[row].close()
                 self._envs[row] = gym.make(self._card.id, **self._card.options(), **self._options)
         return found
+
+    def _show(self, found: dict[int, tuple[Any, ...]], n: int) -> None:
+        """Keep the pictures of every row's result, black for rows that failed."""
+        if found and (first := next(iter(found.values()))[2]):
+            self.images = {name: np.zeros((n, *one.shape), one.dtype) for name, one in first.items()}
+        for name, batch in self.images.items():
+            if len(batch) != n:  # all rows failed
+                self.images[name] = batch = np.zeros((n, *batch.shape[1:]), batch.dtype)
+            for i, result in found.items():
+                batch[i] = result[2][name]
 
     def _state(self, env: Any) -> np.ndarray | None:
         return env.unwrapped.get_state() if self._record_state else None
@@ -169,6 +187,7 @@ class VectorRows:
             record_state: Whether to read the simulator's state at every step.
         """
         self.errors: dict[int, Exception] = {}
+        self.images: dict[str, np.ndarray] = {}
         self._card = card
         self._record_state = record_state
         self._env: Any = gym.make_vec(
@@ -186,8 +205,9 @@ class VectorRows:
         if self._idle_seed is None:
             self._idle_seed = int(seeds[0])
             mask[:] = True
-        observation = self._reset(mask, dict(zip(rows.tolist(), seeds, strict=True)))
-        return observation[rows], self._states(rows)
+        observation, images = _apart(self._reset(mask, dict(zip(rows.tolist(), seeds, strict=True))))
+        self.images = {name: batch[rows] for name, batch in images.items()}
+        return np.asarray(observation)[rows], self._states(rows)
 
     def step(self, rows: np.ndarray, action: np.ndarray) -> Steps:
         """See :meth:`Rows.step`."""
@@ -196,13 +216,15 @@ class VectorRows:
         self._ended[rows] = False
         if self._ended.any():  # rows without an episode must not stand still
             self._reset(self._ended, {})
-        observation, reward, terminated, truncated, info = self._env.step(actions)
+        seen, reward, terminated, truncated, info = self._env.step(actions)
+        observation, images = _apart(seen)
         if "success" not in info:
             raise CardError(f"{self._card.id}: the vector environment's info lacks 'success'")
         diverged = info.get("diverged", np.zeros(len(actions), dtype=bool))
         doubt = next(iter(info["uncertainty"].values())) if "uncertainty" in info else None
         self._ended = np.asarray(terminated | truncated)
         chosen: Any = slice(None) if len(rows) == len(actions) else rows
+        self.images = {name: batch[chosen] for name, batch in images.items()}
         return Steps(
             observation=np.asarray(observation)[chosen],
             reward=np.asarray(reward, dtype=np.float64)[chosen],
@@ -218,13 +240,20 @@ class VectorRows:
         """Free the environments."""
         self._env.close()
 
-    def _reset(self, mask: np.ndarray, seeds: dict[int, int]) -> np.ndarray:
+    def _reset(self, mask: np.ndarray, seeds: dict[int, int]) -> Any:
         every = [int(seeds.get(row, self._idle_seed)) for row in range(len(mask))]  # type: ignore[arg-type]
         options = None if mask.all() else {"reset_mask": mask}
-        return np.asarray(self._env.reset(seed=every, options=options)[0])
+        return self._env.reset(seed=every, options=options)[0]
 
     def _states(self, rows: np.ndarray) -> np.ndarray | None:
         if not self._record_state:
             return None
         states = self._env.call("get_state")
         return np.stack([states[row] for row in rows])
+
+
+def _apart(observation: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The state vectors and the pictures of an observation."""
+    if not isinstance(observation, dict):
+        return observation, {}
+    return observation[STATE], {name: value for name, value in observation.items() if name != STATE}

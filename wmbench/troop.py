@@ -65,7 +65,7 @@ class Troop:
         action: np.ndarray | None = None
         for k in np.unique(who):
             rows = np.flatnonzero(who == k)
-            chosen, after = self.policies[k].act(observation[rows], gather(own[k], rows), keys=keys[rows])
+            chosen, after = self.policies[k].act(gather(observation, rows), gather(own[k], rows), keys=keys[rows])
             own[k] = scatter(own[k], rows, after)
             if action is None:
                 action = np.empty((len(who), *chosen.shape[1:]), dtype=np.float32)

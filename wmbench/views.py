@@ -27,6 +27,9 @@ UNITS: Mapping[str, str] = {
 NAMES = (STATE, *CHANNELS)
 """Everything that an observation can consist of, in the order in which it is named."""
 
+OPTIONS = ("image_size", "camera", "render_preset", "frame_stack")
+"""Options of ``gym.make`` beside ``observation`` that make a view."""
+
 LARGEST = 4096
 """Pixels of a side at most."""
 
@@ -169,3 +172,50 @@ class View:
             return cls(**{**data, "names": tuple(data["names"])})
         except (TypeError, KeyError) as error:
             raise ViewError(f"not a view: {error}") from error
+
+    def with_units(self, action_repeat: int = 1) -> dict[str, Any]:
+        """Plain data for a manifest: the view, the action repeat, and the units of all of it."""
+        units = {name: UNITS[name] for name in self.images}
+        units |= {"height": "pixels", "width": "pixels", "frame_stack": "agent steps"}
+        return {**self.to_json(), "action_repeat": action_repeat, "units": units | {"action_repeat": "control steps"}}
+
+
+def wanted_by(policy: Any) -> View:
+    """What a policy acts on: the state, unless it, or the one that it wraps, declares something else.
+
+    A policy declares it by attributes named and valued like the options of ``gym.make``: ``observation`` (for example
+    ``"rgb"`` or ``"state+rgb"``), and if need be ``image_size``, ``camera``, ``render_preset`` and ``frame_stack``.
+    With one name it is given arrays, with several a dictionary of them, batch first.
+
+    Args:
+        policy: A :class:`wmbench.protocols.Policy`, or one of several (``policies``) or one other (``policy``).
+
+    Raises:
+        ViewError: What it declares is no view, or several policies that act together declare different ones.
+    """
+    observation = getattr(policy, "observation", None)
+    if isinstance(observation, str):
+        given = {name: getattr(policy, name) for name in OPTIONS if hasattr(policy, name)}
+        return View.parse(observation, **given)
+    if hasattr(policy, "policies"):
+        found = {wanted_by(one) for one in policy.policies}
+        if len(found) > 1:
+            raise ViewError("policies that act side by side must want the same observations")
+        return found.pop()
+    return wanted_by(policy.policy) if hasattr(policy, "policy") else View()
+
+
+def joined(recorded: View, wanted: View) -> View:
+    """What an environment must show so that one view can be recorded and a policy act on another; always the state.
+
+    Raises:
+        ViewError: Both have pictures, of different size, camera or preset.
+    """
+    if recorded.images and wanted.images:
+        for field in ("height", "width", "camera", "preset"):
+            one, other = getattr(recorded, field), getattr(wanted, field)
+            if one != other:
+                raise ViewError(f"pictures are to be recorded with {field} {one!r}, and the policy acts on {other!r}")
+    basis = wanted if wanted.images else recorded
+    names = tuple(name for name in NAMES if name in {STATE, *recorded.images, *wanted.images})
+    return dataclasses.replace(basis, names=names, frame_stack=wanted.frame_stack)

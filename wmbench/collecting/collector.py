@@ -20,6 +20,7 @@ from wmbench.frozen_sets import FrozenStarts
 from wmbench.progress import progress
 from wmbench.protocols import Policy
 from wmbench.registration import task_card
+from wmbench.views import View
 from wmbench.worlds import Asked, parse_world
 
 COMMIT_SECONDS = 10.0
@@ -38,6 +39,10 @@ def collect(
     split: Sequence[float] = (0.8, 0.1, 0.1),
     action_repeat: int | None = None,
     world: Asked = None,
+    observation: str = "state",
+    image_size: int | Sequence[int] = 64,
+    camera: str | None = None,
+    render_preset: str | None = None,
     show_progress: bool = False,
 ) -> Dataset:
     """Collect episodes of the true simulator, or continue where an earlier call stopped.
@@ -63,6 +68,12 @@ def collect(
         action_repeat: Control steps per action, see :meth:`wmbench.cards.TaskCard.repeated`; None: the card's.
         world: Where the episodes take place, see :func:`wmbench.worlds.parse_world`. The manifest says which worlds
             were asked for, and every episode which one it drew; see :meth:`wmbench.episodes.Dataset.world`.
+        observation: Pictures to be stored beside the state vector and the simulator's state, which always are, for
+            example ``"state+rgb"``; see :meth:`wmbench.views.View.parse`. Each is a field (T + 1, H, W, C), and the
+            manifest has the view with its units.
+        image_size: Pixels of a side, or height and width.
+        camera: One of the card's, None for its first.
+        render_preset: One of the card's, None for its first.
         show_progress: Whether to show a progress line.
 
     Returns:
@@ -73,6 +84,8 @@ def collect(
         DatasetError: The folder holds something else, or the plan differs from the one it was begun with.
         RecipeError: The recipe is none, or the task cannot meet it.
         WorldError: The task has no such world.
+        ViewError: The task has no such pictures.
+        RenderError: Pictures that cannot be drawn here; says what to install.
         WmbenchError: A policy cannot be found, or fails.
     """
     card = task_card(task) if isinstance(task, str) else task
@@ -89,9 +102,14 @@ def collect(
     elsewhere = parse_world(card, world)
     if elsewhere is not None:
         plan["world"] = elsewhere.label
-    facts = {} if elsewhere is None else {"world": {"asked": elsewhere.label, "names": elsewhere.names}}
+    facts: dict[str, Any] = {}
+    if elsewhere is not None:
+        facts["world"] = {"asked": elsewhere.label, "names": elsewhere.names}
+    view = View.parse(observation, image_size=image_size, camera=camera, render_preset=render_preset).of(card)
+    if view.images:
+        facts["view"] = view.with_units(card.action_repeat)
     flags = mixture is not None or any(intervenes(s.policy, card) for s in sources)
-    work = Work(card, tuple(sources), seed, flags, world)
+    work = Work(card, tuple(sources), seed, flags, world, view)
     within: Any = "dataset" if mixture else "source"
     with DatasetWriter(out, card, split=split, plan=plan, split_within=within, facts=facts) as writer:
         jobs = _jobs(writer, sources)

@@ -19,6 +19,7 @@ from wmbench.episodes import EpisodeData
 from wmbench.protocols import Policy
 from wmbench.rollout import Rollout
 from wmbench.seeding import episode_seeds
+from wmbench.views import View
 from wmbench.worlds import Asked
 
 MOST_TRIES = 10_000
@@ -36,6 +37,7 @@ class Work:
         seed: Root of all seeds.
         flags: Whether episodes carry the field ``intervention``.
         world: Where they take place.
+        view: Which pictures are stored, None for none.
     """
 
     card: TaskCard
@@ -43,6 +45,7 @@ class Work:
     seed: int
     flags: bool
     world: Asked = None
+    view: View | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,9 @@ class _Actors:
         card, source = self._work.card, self._work.sources[job.source]
         if job.source not in self._engines:
             policy = source.make(card)
-            engine = Rollout(card, policy, source=source.name, record_state=True, world=self._work.world)
+            engine = Rollout(
+                card, policy, source=source.name, record_state=True, world=self._work.world, view=self._work.view
+            )
             self._engines[job.source] = policy, engine
         policy, engine = self._engines[job.source]
         for attempt in range(job.attempt, source.tries):
@@ -150,6 +155,7 @@ def _begin_worker(work: Work) -> None:
     """Prepare a worker process; what may fail is left to the first job, whose errors reach the caller."""
     global _actors
     _actors = _Actors(work)
+    os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa draws in this thread: the cores are busy with other workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     threading.Thread(target=_follow_parent, daemon=True).start()
 

@@ -23,6 +23,10 @@ def main(
     split: tuple[float, float, float] = (0.8, 0.1, 0.1),
     action_repeat: int = 1,
     world: str = "nominal",
+    observation: str = "state",
+    image_size: tuple[int, ...] = (64,),
+    camera: str | None = None,
+    render_preset: str | None = None,
     out: Path | None = None,
     progress: bool = True,
 ) -> None:
@@ -41,14 +45,20 @@ def main(
         action_repeat: Control steps for which every action is applied.
         world: Where the episodes take place: nominal, near or far (all perturbations of the task, per episode), or JSON
             such as '{"mass": 1.5, "delay": "far"}'. See `wmbench info TASK`.
-        out: Folder of the dataset; by default datasets/TASK, with the world's name behind it.
+        observation: Pictures to be stored beside the state: state, or for example state+rgb or state+rgb+depth.
+        image_size: Pixels of each side, or height and width.
+        camera: One of the task's cameras; by default its first.
+        render_preset: One of the task's ways of drawing, for example fast or full; by default its first.
+        out: Folder of the dataset; by default datasets/TASK, with what was asked for behind it.
         progress: Show progress.
     """
     from wmbench.registration import task_card
 
     card = task_card(task)
     elsewhere = read_world(world)
-    folder = out or Path("datasets") / f"{card.name}{world_suffix(elsewhere)}"
+    asked = ("" if action_repeat == 1 else f"-x{action_repeat}") + world_suffix(elsewhere)
+    asked += observation.removeprefix("state").replace("+", "-") if "+" in observation else ""
+    folder = out or Path("datasets") / f"{card.name}{asked}"
     dataset = collect(
         card,
         folder,
@@ -61,6 +71,10 @@ def main(
         split=split,
         action_repeat=action_repeat,
         world=elsewhere,
+        observation=observation,
+        image_size=image_size[0] if len(image_size) == 1 else image_size,
+        camera=camera,
+        render_preset=render_preset,
         show_progress=progress,
     )
     counts = dataset.manifest["counts"]["split"]

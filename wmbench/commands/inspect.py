@@ -102,7 +102,9 @@ def facts(data: Dataset, *, verified: bool) -> Table:
         "robot": card.robot or "-",
         "physics": card.physics,
         "action convention": f"{card.action_convention}; outside the bounds: {card.action_rule}",
-        "control rate": f"{card.control_hz:g} Hz ({card.dt:g} s per step), horizon {card.horizon}",
+        "control rate": f"{card.control_hz:g} Hz ({card.dt:g} s per step), horizon {card.horizon}"
+        + (f", every action for {card.action_repeat} control steps" if card.action_repeat > 1 else ""),
+        "pictures": _pictures(data),
         "success": f"{card.success.kind}, threshold {card.success.threshold:g}, counted {card.success.when}",
         "size": f"{len(data)} episodes, {manifest['steps']} steps in {len(data.shards)} shards",
         "plan": _plan(manifest["plan"]),
@@ -114,6 +116,15 @@ def facts(data: Dataset, *, verified: bool) -> Table:
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/]", escape(value))
     return table
+
+
+def _pictures(data: Dataset) -> str:
+    """What was drawn, how large, from where and how, in which units."""
+    view = data.view
+    if view is None:
+        return "-"
+    units = "; ".join(f"{name}: {data.manifest['view']['units'][name]}" for name in view.images)
+    return f"{view.height} x {view.width} pixels, camera {view.camera}, preset {view.preset}; {units}"
 
 
 def _plan(plan: dict[str, Any] | None) -> str:

@@ -15,6 +15,7 @@ from wmbench.episodes.storage import INDEX, INDEX_DTYPE, MANIFEST, digest, open_
 from wmbench.episodes.windows import WindowSampler
 from wmbench.errors import CardError, DatasetError, NotRegisteredError
 from wmbench.registration import task_card
+from wmbench.views import View
 
 
 class Dataset:
@@ -70,6 +71,14 @@ class Dataset:
     def fields(self) -> dict[str, dict[str, Any]]:
         """Stored fields: name to dtype, shape of one row, and ``per`` (``"step"`` or ``"state"``)."""
         return self.manifest["fields"]
+
+    @property
+    def view(self) -> View | None:
+        """Which pictures are stored and how they were taken; None if there are none."""
+        found = self.manifest.get("view")
+        if found is None:
+            return None
+        return View.from_json({key: value for key, value in found.items() if key not in ("units", "action_repeat")})
 
     def episodes(self, split: str | None = None, *, source: str | None = None) -> np.ndarray:
         """Numbers of the episodes of a split and source, None meaning all; (N,) int, ascending.
@@ -183,6 +192,7 @@ class Dataset:
         batch_size: int,
         seed: int,
         fields: tuple[str, ...] = tuple(CORE),
+        frame_stack: int = 1,
     ) -> WindowSampler:
         """A sampler of random windows of ``length`` steps that never cross an episode's end.
 
@@ -191,12 +201,17 @@ class Dataset:
             length: Steps T of each window.
             batch_size: Windows B per batch.
             seed: The same seed gives the same batches.
-            fields: Which stored fields to gather.
+            fields: Which stored fields to gather, pictures (``"rgb"``...) among them if there are any.
+            frame_stack: Pictures k of the last steps for each one of the window, along a new axis: (B, T + 1, k, H, W,
+                C); 1: no such axis.
 
         Raises:
             DatasetError: No episode is long enough, or a field is not stored.
         """
-        return WindowSampler(self, self.episodes(split), length, batch_size=batch_size, seed=seed, fields=fields)
+        chosen = self.episodes(split)
+        return WindowSampler(
+            self, chosen, length, batch_size=batch_size, seed=seed, fields=fields, frame_stack=frame_stack
+        )
 
     def _open(self, verify: bool) -> tuple[dict[str, Any], list[dict[str, np.ndarray]]]:
         """The manifest and the mapped shards; once more if a writer has replaced a shard in between."""

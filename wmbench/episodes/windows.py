@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wmbench.errors import DatasetError
+from wmbench.views import CHANNELS
 
 if TYPE_CHECKING:
     from wmbench.episodes.dataset import Dataset
@@ -31,8 +32,11 @@ class WindowSampler:
         batch_size: int,
         seed: int,
         fields: tuple[str, ...],
+        frame_stack: int = 1,
     ) -> None:
         """Count the windows; see :meth:`wmbench.episodes.Dataset.windows`."""
+        if type(frame_stack) is not int or frame_stack < 1:
+            raise DatasetError(f"frame_stack must be a positive integer, got {frame_stack!r}")
         if length < 1 or batch_size < 1:
             raise DatasetError(f"windows need a length and batch size of at least 1, got {length} and {batch_size}")
         if unknown := sorted(set(fields) - set(dataset.fields)):
@@ -54,6 +58,8 @@ class WindowSampler:
         self._shard_of = dataset.shard_of[self._episodes]
         self._shards = dataset.shards
         self._specs = {name: dataset.fields[name] for name in fields}
+        self._stacked = {name for name in fields if name in CHANNELS and frame_stack > 1}
+        self.frame_stack = frame_stack
         self.length = length
         self.batch_size = batch_size
         self._rng = np.random.default_rng(seed)
@@ -70,6 +76,7 @@ class WindowSampler:
 
         Returns:
             Fields per state (observation, state, pictures) as (B, T + 1, ...), fields per step as (B, T, ...),
+            stacked pictures as (B, T + 1, k, H, W, C), oldest first and the episode's first one repeated before it,
             and ``episode`` (B,) and ``step`` (B,) int: where each window begins.
         """
         drawn = self._rng.integers(0, self._ends[-1], self.batch_size)  # (B,)
@@ -84,11 +91,16 @@ class WindowSampler:
         batch = {}
         for name, spec in self._specs.items():
             rows = self.length + (spec["per"] == "state")
-            shape = (self.batch_size, rows, *spec["shape"])
+            stack = (self.frame_stack,) if name in self._stacked else ()
+            shape = (self.batch_size, rows, *stack, *spec["shape"])
             array = np.empty(shape, dtype=spec["dtype"]) if out is None else out[name]
             for i in touched:
                 part = slice(bounds[i], bounds[i + 1])
-                _copy_windows(self._shards[i][name], first[spec["per"]][part], array[part])
+                if stack:
+                    begin = self._state_row[place[part]]
+                    _copy_stacks(self._shards[i][name], first["state"][part], begin, array[part])
+                else:
+                    _copy_windows(self._shards[i][name], first[spec["per"]][part], array[part])
             batch[name] = array
         return batch | {"episode": self._episodes[place], "step": step}
 
@@ -99,6 +111,13 @@ class WindowSampler:
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a position that :meth:`state` gave."""
         self._rng.bit_generator.state = state
+
+
+def _copy_stacks(source: np.ndarray, first: np.ndarray, begin: np.ndarray, out: np.ndarray) -> None:
+    """The k rows up to each row of a window, none of them before ``begin``, into ``out`` (n, T, k, ...)."""
+    length, count = out.shape[1:3]
+    rows = first[:, None, None] + np.arange(length)[:, None] + np.arange(1 - count, 1)
+    np.take(source, np.maximum(rows, begin[:, None, None]), axis=0, out=out, mode="clip")
 
 
 def _copy_windows(source: np.ndarray, first: np.ndarray, out: np.ndarray) -> None:

@@ -206,10 +206,12 @@ class DatasetWriter:
         manifest = dataset.manifest
         wanted = {"split": list(self.split), "plan": self.plan, "shard_bytes": self.shard_bytes, **self.facts}
         wanted["split_within"] = self.split_within
+        for key in ("view", "world"):
+            wanted.setdefault(key, None)
         for key, value in wanted.items():
-            if manifest.get(key, "source" if key == "split_within" else None) != value:
+            if (was := manifest.get(key, "source" if key == "split_within" else None)) != value:
                 raise DatasetError(
-                    f"{self.folder} was made with {key} {manifest.get(key)}, asked for {value}: "
+                    f"{self.folder} was made with {_difference(key, was, value)}: "
                     "choose a new folder, or the same settings"
                 )
         self._shards, self._files = list(manifest["shards"]), dict(manifest["files"])
@@ -283,6 +285,14 @@ def _field(name: str, array: np.ndarray, steps: int) -> dict[str, Any]:
     """How a field is stored: dtype, shape of a row, and whether rows belong to states or to steps."""
     per = "step" if (name in CORE and name != "observation") or len(array) == steps else "state"
     return {"dtype": array.dtype.name, "shape": list(array.shape[1:]), "per": per}
+
+
+def _difference(key: str, was: Any, asked: Any) -> str:
+    """What differs, field by field where both are objects."""
+    if key not in ("view", "world") or not (isinstance(was, dict) and isinstance(asked, dict)):
+        return f"{key} {was}, asked for {asked}"
+    names = sorted(name for name in {*was, *asked} if was.get(name) != asked.get(name))
+    return "; ".join(f"{key}.{name} {was.get(name)}, asked for {asked.get(name)}" for name in names)
 
 
 def _generator() -> dict[str, Any]:
