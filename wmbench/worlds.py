@@ -97,6 +97,17 @@ def _factor(name: str, meaning: str, absent: str, near: Range, far: tuple[Range,
     return Perturbation(name, "factor", meaning, 1.0, near, far, (0.0, 20.0), "log", "physics", absent, source)
 
 
+def _look(
+    name: str, unit: str, meaning: str, near: Range, far: tuple[Range, ...], allowed: Range, **rest: Any
+) -> Perturbation:
+    source = (
+        "our choice; colours and cameras vary in the Distracting Control Suite, Stone et al. 2021, arXiv:2101.02722"
+    )
+    absent = "this simulator's pictures cannot be changed so"
+    common = {"near": near, "far": far, "allowed": allowed, "part": "picture", "absent": absent, "source": source}
+    return Perturbation(name, unit, meaning, **{"scale": "linear", **common, **rest})
+
+
 PERTURBATIONS: dict[str, Perturbation] = {
     p.name: p
     for p in (
@@ -167,6 +178,34 @@ PERTURBATIONS: dict[str, Perturbation] = {
             "shell",
             "the card states no typical standard deviations (typical_std)",
             f"far: the easy to the medium setting of {_REAL_WORLD} (0.1 and 0.3); near: our choice",
+        ),
+        _look(
+            "colour",
+            "share",
+            "every thing that is drawn has its colour mixed with one drawn for it, which has this share",
+            (0.0, 0.2),
+            ((0.5, 1.0),),
+            (0.0, 1.0),
+            nominal=0.0,
+        ),
+        _look(
+            "light",
+            "factor",
+            "ambient, diffuse and specular light of every lamp, times this",
+            (0.8, 1.25),
+            ((0.2, 0.5), (1.6, 2.5)),
+            (0.0, 10.0),
+            nominal=1.0,
+            scale="log",
+        ),
+        _look(
+            "camera",
+            "degrees",
+            "every camera is turned by this much about an axis that is drawn",
+            (0.0, 2.0),
+            ((6.0, 15.0),),
+            (0.0, 180.0),
+            nominal=0.0,
         ),
     )
 }

@@ -13,6 +13,7 @@ from wmbench.cards import TaskCard
 from wmbench.views import View
 from wmbench_envs.mujoco_branch import PHYSICS, Seen, Stepper, fill
 from wmbench_envs.mujoco_contacts import Physics
+from wmbench_envs.mujoco_look import look
 from wmbench_envs.mujoco_scene import Scene
 from wmbench_envs.mujoco_state import SIGNATURE, StateVector
 from wmbench_envs.mujoco_warnings import compiler_warnings
@@ -130,13 +131,14 @@ class DmControl:
         rows = Stepper(model, SIGNATURE, self._sub_steps).rows(states, control)
         return fill(rows, steps, (*action.shape[:2], len(self._card.observation)), follow)
 
-    def perturb(self, values: dict[str, float]) -> None:
-        """Change the model."""
+    def perturb(self, values: dict[str, float], seed: int) -> None:
+        """Change the model, and what is drawn of it."""
         if not self._begun:
             self.reset(0)  # sets the parts of the model that are the same in every episode
         if self._world is None:
             self._world = ModelWorld(self._model)
         self._world.apply(values)
+        self._scene.look = look(values, seed)
 
     def contacts(self) -> frozenset[str]:
         """Pairs of bodies that touch."""

@@ -21,7 +21,7 @@ _CAMERAS = {
     "reacher": ("fixed", "hand"),
     "walker": ("side", "back"),
 }
-_VARIED = ("mass", "friction", "damping", "gain", "gravity")
+_VARIED = ("mass", "friction", "damping", "gain", "gravity", "colour", "light", "camera")
 _LACKING = {  # nothing touches anything, or everything moves in a horizontal plane
     "acrobot": ("friction",),
     "cartpole": ("friction",),

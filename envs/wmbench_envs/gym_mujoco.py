@@ -13,6 +13,7 @@ from wmbench.cards import TaskCard
 from wmbench.views import View
 from wmbench_envs.mujoco_branch import PHYSICS, Seen, Stepper, fill
 from wmbench_envs.mujoco_contacts import Physics
+from wmbench_envs.mujoco_look import look
 from wmbench_envs.mujoco_scene import FREE, Scene
 from wmbench_envs.mujoco_state import SIGNATURE, StateVector
 from wmbench_envs.mujoco_warnings import compiler_warnings
@@ -100,11 +101,12 @@ class GymMujoco:
         finally:
             vars(env).pop("do_simulation", None)
 
-    def perturb(self, values: dict[str, float]) -> None:
-        """Change the model."""
+    def perturb(self, values: dict[str, float], seed: int) -> None:
+        """Change the model, and what is drawn of it."""
         if self._world is None:
             self._world = ModelWorld(self._env.model)
         self._world.apply(values)
+        self._scene.look = look(values, seed)
 
     def contacts(self) -> frozenset[str]:
         """Pairs of bodies that touch."""

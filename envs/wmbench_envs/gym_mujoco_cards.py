@@ -8,7 +8,7 @@ from typing import Any
 from wmbench.cards import Cause, Dimension, JointReading, SuccessRule, TaskCard
 from wmbench_envs.typical import typical_std
 
-_VARIED = ("mass", "friction", "damping", "gain", "gravity")
+_VARIED = ("mass", "friction", "damping", "gain", "gravity", "colour", "light", "camera")
 _LACKING = {  # no contacts with friction, no gravity, or everything moves in a horizontal plane
     "InvertedDoublePendulum": ("friction",),
     "InvertedPendulum": ("friction",),

@@ -167,7 +167,7 @@ class ManiSkill:
             self.step(action)
         return self._observation.copy()
 
-    def perturb(self, values: dict[str, float]) -> None:
+    def perturb(self, values: dict[str, float], seed: int) -> None:
         """Change every scene that is built from now on; a state is then not replayed in a scene of another world."""
         if self._world is None:
             self._world = SceneWorld()

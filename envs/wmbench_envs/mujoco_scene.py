@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import mujoco
@@ -28,7 +28,11 @@ _NUMBERED = mujoco.mjtRndFlag.mjRND_SEGMENT.value, mujoco.mjtRndFlag.mjRND_IDCOL
 
 
 class Scene:
-    """Draws one model. Nothing here changes the simulation, and a picture depends on the positions alone."""
+    """Draws one model. Nothing here changes the simulation, and a picture depends on the positions alone.
+
+    Attributes:
+        look: Changes a filled scene before it is drawn, see :class:`wmbench_envs.mujoco_look.Look`; None: as it is.
+    """
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class Scene:
         self._canvases: dict[tuple[str, int, int], Canvas] = {}
         self._cameras: dict[str, Any] = {}
         self._posed: Any = None  # a second mujoco.MjData
+        self.look: Callable[[Any], None] | None = None
         weakref.finalize(self, _close, self._canvases)
 
     def render(self, data: Any, height: int, width: int) -> np.ndarray:
@@ -149,6 +154,8 @@ class Scene:
         mujoco.mjv_updateScene(
             self._model, self._posed, self._options, None, self._cameras[name], _EVERYTHING, self._scene
         )
+        if self.look is not None:
+            self.look(self._scene)
 
     def _images(self, view: View) -> dict[str, np.ndarray]:
         size = view.height, view.width

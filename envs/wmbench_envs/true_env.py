@@ -87,10 +87,11 @@ class Backend(Protocol):
         """The scene that an observation describes, (H, W, 3) uint8, leaving the simulation alone."""
         ...
 
-    def perturb(self, values: dict[str, float]) -> None:
+    def perturb(self, values: dict[str, float], seed: int) -> None:
         """Put a world in force, from the next reset or restored state on: the card's perturbations to their values.
 
-        Values of the nominal world leave no trace of another one. Only for tasks whose card lists perturbations.
+        What a value leaves open (which colours) is drawn from the episode's seed. Values of the nominal world leave no
+        trace of another one. Only for tasks whose card lists perturbations.
         """
         ...
 

@@ -25,7 +25,7 @@ class WorldBackend:
 
         Args:
             card: The task.
-            backend: Has ``perturb(values)`` if the task's card lists perturbations.
+            backend: Has ``perturb(values, seed)`` if the task's card lists perturbations.
             world: The worlds.
 
         Raises:
@@ -35,7 +35,8 @@ class WorldBackend:
             raise CardError(f"{card.id}: the card lists perturbations, but {type(backend).__name__} has no perturb()")
         self._card, self._inner, self._world = card, backend, world
         self._names = world.names
-        self._physical = [name for name in world.names if PERTURBATIONS[name].part != "shell"]
+        self._inside = [name for name in world.names if PERTURBATIONS[name].part != "shell"]
+        self._physical = [name for name in self._inside if PERTURBATIONS[name].part == "physics"]
         self._first = default_action(card, "zero")
         self._head = 2 + len(self._names) + MOST_DELAY * len(self._first)
         self._seed, self._count, self._delay = 0, 0, 0
@@ -112,8 +113,8 @@ class WorldBackend:
         """Put a world in force."""
         self._seed, self._count, self._values = seed, 0, values
         self._delay = int(values["delay"])
-        if self._physical:
-            self._inner.perturb({name: values[name] for name in self._physical})
+        if self._inside:
+            self._inner.perturb({name: values[name] for name in self._inside}, seed)
 
     def _read(self, state: np.ndarray) -> tuple[int, dict[str, float], np.ndarray]:
         """Seed, values and late actions (delay, A) float32 of a state, refused if they cannot be."""

@@ -97,7 +97,7 @@ def test_the_nominal_world_is_none(world) -> None:
         ("close", "one of nominal, near, far or a dict, got 'close'"),
         (3, "a name or a dict of values, got int"),
         (["mass"], "a name or a dict of values, got list"),
-        ({"weight": 2.0}, "no perturbation 'weight'; this task has mass, damping, gain, gravity, delay, noise"),
+        ({"weight": 2.0}, "no perturbation 'weight'; this task has mass, damping, gain, gravity, delay, noise, colour"),
         ({"friction": 2.0}, "friction cannot be varied: nothing that moves slides .* this task has mass"),
         ({"mass": "heavy"}, "mass must be a number or one of nominal, near, far, got 'heavy'"),
         ({"mass": True}, "mass must be a number, got bool"),
