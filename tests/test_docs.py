@@ -8,7 +8,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 BLOCKS = [
     pytest.param(text, id=f"{page.name}-{i}")
-    for page in (ROOT / "docs" / "twin.md", ROOT / "docs" / "datasets.md", ROOT / "docs" / "worlds.md", ROOT / "README.md")
+    for page in (
+        ROOT / "docs" / "twin.md",
+        ROOT / "docs" / "datasets.md",
+        ROOT / "docs" / "worlds.md",
+        ROOT / "README.md",
+    )
     for i, text in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 ]
 

@@ -75,6 +75,7 @@ def test_known_draws() -> None:
     """What datasets and results were made with: a change here is another benchmark."""
     assert parse_world(CARTPOLE, "far").draw(7) == {
         "mass": 2.051, "damping": 0.1253, "gain": 1.6846, "gravity": 0.5003, "delay": 6.0, "noise": 0.293,
+        "colour": 0.9381, "light": 0.2683, "camera": 7.3159,
     }  # fmt: skip
 
 
