@@ -167,6 +167,10 @@ def make_vec(
                 f"{card.id}: the GPU simulation gives states of single control steps from one process; async "
                 "vectorization, pictures and action_repeat need device='cpu'"
             )
+        if other is not None:
+            raise WorldError(
+                f"{card.id}: the GPU simulation has the nominal world alone; other worlds need device='cpu'"
+            )
         from wmbench_envs.maniskill_vector import ManiSkillVectorEnv
 
         return ManiSkillVectorEnv(card, num_envs, device=device, array=array, autoreset_mode=AUTORESET[autoreset_mode])

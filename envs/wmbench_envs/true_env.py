@@ -335,13 +335,21 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
             raise StateError(
                 f"{self.card.id}: a state is {HEADER + self._backend.state_size()} floats, "
                 f"got shape {given.shape}, dtype {given.dtype}"
-                + ("" if self._sense is None else "; in a world of its own it holds more than in the nominal one")
+                + (
+                    "; states of the nominal world and of others differ in size"
+                    if self._of_another_world(given)
+                    else ""
+                )
             )
         if given[0] != self._tag:
             raise StateError(f"{self.card.id}: this state was saved by another task, version or action repeat")
         if not np.isfinite(given).all():
             raise StateError(f"{self.card.id}: number {int(np.argmin(np.isfinite(given)))} of the state is not finite")
         return given.astype(np.float64)
+
+    def _of_another_world(self, state: np.ndarray) -> bool:
+        """Whether a state of the wrong size may come from an environment made with ``world=``, or this one was."""
+        return state.ndim == 1 and (self._sense is not None or state.size > HEADER + self._backend.state_size())
 
     def moving(self) -> slice:
         """Where positions and velocities lie in :meth:`get_state`: what a small disturbance moves."""

@@ -86,11 +86,16 @@ def test_evaluations_say_what_they_were_made_in(tmp_path) -> None:
 
 
 def test_the_commands_take_a_world(tmp_path, monkeypatch, capsys) -> None:
-    from wmbench.commands import collect, evaluate, info
+    from wmbench.commands import collect, evaluate, info, inspect
 
     monkeypatch.chdir(tmp_path)
     collect.main("Gym-Reacher", episodes=(2,), world="near", progress=False)
     assert Dataset("datasets/Gym-Reacher-near").manifest["world"]["asked"] == "near"
+    inspect.main("datasets/Gym-Reacher-near", alignment=False, coverage=False)
+    text = capsys.readouterr().out
+    drawn = Dataset("datasets/Gym-Reacher-near").worlds("train")["mass"]
+    assert "worlds: near" in text
+    assert f"{drawn.min():g} to {drawn.max():g}" in text
     evaluate.main("Gym-Reacher", episodes=2, world='{"mass": 2.0}')
     record = json.loads((tmp_path / "runs/evaluate/Gym-Reacher-random-true-s0-mass=2.0.json").read_text())
     assert record["settings"]["world"] == {"mass": 2.0}

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from wmbench.cards import Dimension
-from wmbench.commands.inspect_mixture import coverage_table, mixture_table, returns_table, starts_line
+from wmbench.commands.inspect_mixture import coverage_table, mixture_table, returns_table, starts_line, worlds_table
 from wmbench.episodes import Dataset
 from wmbench.episodes.alignment import SHIFTS, Alignment, check_alignment
 from wmbench.episodes.coverage import Coverage
@@ -59,6 +59,8 @@ def main(
     console.print(facts(data, verified=verify))
     console.print(mixture_table(data))
     console.print(counts_table(data))
+    if "world" in data.manifest:
+        console.print(worlds_table(data))
     console.print(returns_table(data))
     covered = cover(data) if coverage or plots else []
     if coverage:

@@ -13,6 +13,7 @@ from rich.table import Table
 from wmbench.episodes import Dataset
 from wmbench.episodes.coverage import BINS, Coverage, histogram
 from wmbench.frozen_sets import FrozenStarts, dataset_starts
+from wmbench.worlds import PERTURBATIONS
 
 BARS = " ▁▂▃▄▅▆▇█"
 
@@ -46,6 +47,19 @@ def mixture_table(data: Dataset) -> Table:
     for kind, entry in recipe.get("kinds", {}).items():
         share = f"{entry['episodes'] / len(data):.1%}"
         table.add_row(*map(escape, ("", kind, str(entry["episodes"]), share, str(entry["steps"]), "")), style="dim")
+    return table
+
+
+def worlds_table(data: Dataset) -> Table:
+    """From where to where the perturbations of a dataset's worlds go, by split."""
+    splits = list(data.manifest["counts"]["split"])
+    table = Table(title=escape(f"worlds: {data.manifest['world']['asked']}"), title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("", "unit", *splits):
+        table.add_column(heading)
+    worlds = [data.worlds(split) for split in splits]
+    for name in data.manifest["world"]["names"]:
+        ranges = (f"{world[name].min():g} to {world[name].max():g}" for world in worlds)
+        table.add_row(name, PERTURBATIONS[name].unit, *ranges)
     return table
 
 
