@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn.functional import layer_norm, linear, pad
 
-from wmbench_baselines.tdmpc2.maths import mish, simnorm
+from wmbench_baselines.tdmpc2.fused import norm_mish
+from wmbench_baselines.tdmpc2.maths import simnorm
 
 INIT_STD = 0.02
 """Standard deviation of the truncated normal that every linear layer's weights start from; biases start at zero."""
@@ -50,8 +51,11 @@ class NormedLinear(nn.Linear):
         x = joint_linear(parts, weight, bias)  # (..., O) or, in evaluation, a few columns more
         if self.norm is None:
             return x[..., : self.out_features]
+        if self.simplex is None:
+            rows = x.reshape(1, -1, x.shape[-1])
+            return norm_mish(rows, self.norm.weight[None, None], self.norm.bias[None, None]).view(x.shape)
         x = layer_norm(x, self.norm.normalized_shape, self.norm.weight, self.norm.bias)
-        return mish(x) if self.simplex is None else simnorm(x, self.simplex)
+        return simnorm(x, self.simplex)
 
 
 def joint_linear(parts: tuple[torch.Tensor, ...], weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -134,17 +138,20 @@ class Ensemble(nn.Module):
             tensor = tensor.detach() if frozen else tensor
             return tensor.index_select(0, heads) if chosen and heads is not None else tensor
 
-        x = torch.cat(parts, -1)  # (N, I)
+        first, x = pick(self.weights[0]), pick(self.biases[0])
+        if frozen:  # part by part, so that the gradient is computed for those alone that want one
+            for part, rows in zip(parts, first.split([part.shape[-1] for part in parts], 1), strict=True):
+                x = torch.baddbmm(x, part.expand(len(first), *part.shape), rows)
+        else:
+            joint = torch.cat(parts, -1)  # (N, I)
+            x = torch.baddbmm(x, joint.expand(len(first), *joint.shape), first)  # (K, N, width)
         for i in range(3):
-            weight, bias = pick(self.weights[i]), pick(self.biases[i])
-            if i == 0:
-                x = x.expand(len(weight), *x.shape)
-            x = torch.baddbmm(bias, x, weight)  # (K, N, width)
+            if i:
+                x = torch.baddbmm(pick(self.biases[i]), x, pick(self.weights[i]))
             if i < 2:
                 if i == 0 and dropout is not None:
                     x = x * dropout
-                x = layer_norm(x, x.shape[-1:])
-                x = mish(x * pick(self.norm_weights[i]) + pick(self.norm_biases[i]))
+                x = norm_mish(x, pick(self.norm_weights[i]), pick(self.norm_biases[i]))
         return x
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -62,9 +63,7 @@ class UpdateNoise(NamedTuple):
         def kept(members: int, rows: int) -> torch.Tensor | None:
             if not config.dropout:
                 return None
-            shape = (members, rows, config.mlp_dim)
-            drawn = torch.rand(shape, generator=generator, device=device)
-            return (drawn >= config.dropout).to(drawn.dtype).div_(1 - config.dropout)
+            return dropped((members, rows, config.mlp_dim), config.dropout, generator)
 
         return cls(
             target=torch.randn((h, batch, actions), generator=generator, device=device),
@@ -74,6 +73,21 @@ class UpdateNoise(NamedTuple):
             dropout=kept(config.num_q, h * batch),
             policy_dropout=kept(2, (h + 1) * batch),
         )
+
+
+def dropped(shape: tuple[int, ...], share: float, generator: torch.Generator) -> torch.Tensor:
+    """Factors of dropout: 0 for a share of the units, independently, 1 / (1 - share) for the others.
+
+    Instead of a number for each unit it draws the gaps between dropped ones, which are geometric: the same
+    distribution from a hundredth of the numbers. (That they end before the last unit has odds below 1e-14.)
+    """
+    size = math.prod(shape)
+    count = int(size * share + 8 * math.sqrt(size * share)) + 16
+    waits = torch.empty(count, dtype=torch.float64, device=generator.device).exponential_(generator=generator)
+    gaps = (waits / -math.log1p(-share)).floor().long() + 1
+    factors = torch.full((size + 1,), 1 / (1 - share), device=generator.device)
+    factors[(gaps.cumsum(0) - 1).clamp(max=size)] = 0.0  # those beyond the end fall onto a spare place
+    return factors[:size].view(shape)
 
 
 class Losses(NamedTuple):
