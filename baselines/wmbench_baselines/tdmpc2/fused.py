@@ -20,8 +20,25 @@ def norm_mish(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torc
     """
     if torch.compiler.is_compiling():
         return mish(layer_norm(x, x.shape[-1:], eps=EPS) * weight + bias)
-    result: torch.Tensor = _NormMish.apply(x, weight, bias)
-    return result
+    if torch.is_grad_enabled():
+        result: torch.Tensor = _NormMish.apply(x, weight, bias)
+        return result
+    h, _, _ = _normed(x, weight, bias)
+    e = h.clamp(max=20.0).exp_()
+    n = (e + 2.0).mul_(e)
+    return h.mul_(n.div_(torch.add(n, 2.0, out=e)))
+
+
+def _normed(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The layer norm of (K, N, W), and each row's mean and inverse standard deviation (K, N, 1)."""
+    if len(x) == 1:
+        return torch.native_layer_norm(x, x.shape[-1:], weight[0, 0], bias[0, 0], EPS)
+    h = torch.empty_like(x, memory_format=torch.contiguous_format)
+    mean, scale = x.new_empty(*x.shape[:2], 1), x.new_empty(*x.shape[:2], 1)
+    for k in range(len(x)):
+        out = {"out0": h[k], "out1": mean[k], "out2": scale[k]}
+        torch.ops.aten.native_layer_norm.out(x[k], x.shape[-1:], weight[k, 0], bias[k, 0], EPS, **out)
+    return h, mean, scale
 
 
 class _NormMish(torch.autograd.Function):
@@ -29,29 +46,24 @@ class _NormMish(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        groups, rows, width = x.shape
-        h = torch.empty_like(x, memory_format=torch.contiguous_format)
-        moments = x.new_empty(2, groups, rows, 1)
-        for k in range(groups):
-            out = {"out0": h[k], "out1": moments[0, k], "out2": moments[1, k]}
-            torch.ops.aten.native_layer_norm.out(x[k], [width], weight[k, 0], bias[k, 0], EPS, **out)
+        h, mean, scale = _normed(x, weight, bias)
         e = h.clamp(max=20.0).exp_()  # beyond 20 the tanh is 1
         n = (e + 2.0).mul_(e)
         below = n + 2.0
         tanh = n.div_(below)
-        ctx.save_for_backward(x, weight, bias, moments, h, e, below, tanh)
+        ctx.save_for_backward(x, weight, bias, mean, scale, h, e, below, tanh)
         return h * tanh
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        x, weight, bias, moments, h, e, below, tanh = ctx.saved_tensors
+        x, weight, bias, mean, scale, h, e, below, tanh = ctx.saved_tensors
         slope = torch.addcmul(e, e, e).mul_(h).div_(below).div_(below)
         slope = torch.add(tanh, slope, alpha=4.0).mul_(gradient)
         needed = [True, ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
         of_x, of_weight, of_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
         for k in range(len(x)):
             parts = torch.ops.aten.native_layer_norm_backward(
-                slope[k], x[k], x.shape[-1:], moments[0, k], moments[1, k], weight[k, 0], bias[k, 0], needed
+                slope[k], x[k], x.shape[-1:], mean[k], scale[k], weight[k, 0], bias[k, 0], needed
             )
             of_x[k] = parts[0]
             if needed[1]:

@@ -93,7 +93,7 @@ def mish(x: torch.Tensor) -> torch.Tensor:
 def simnorm(x: torch.Tensor, size: int) -> torch.Tensor:
     """Softmax within each group of ``size`` neighbours: (..., L) to (..., L)."""
     groups = x.unflatten(-1, (-1, size))
-    e = (groups - groups.detach().amax(-1, keepdim=True)).exp()  # the shift is of no effect, so it needs no gradient
+    e = (groups - groups.detach().amax(-1, keepdim=True)).exp_()  # the shift is of no effect, so it needs no gradient
     return (e / e.sum(-1, keepdim=True)).flatten(-2)
 
 

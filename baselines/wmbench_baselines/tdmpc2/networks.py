@@ -59,14 +59,13 @@ class NormedLinear(nn.Linear):
 
 
 def joint_linear(parts: tuple[torch.Tensor, ...], weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """The linear layer of a concatenation, part by part: weight (O, I), bias (O,)."""
-    total, start = None, 0
+    """The linear layer of a concatenation: weight (O, I), bias (O,). Parts that broadcast are multiplied once."""
+    if all(part.shape[:-1] == parts[0].shape[:-1] for part in parts):
+        return linear(torch.cat(parts, -1) if len(parts) > 1 else parts[0], weight, bias)
+    total, start = bias, 0
     for part in parts:
-        width = part.shape[-1]
-        term = linear(part, weight[:, start : start + width], bias if total is None else None)
-        total = term if total is None else total + term
-        start += width
-    assert total is not None
+        total = total + linear(part, weight[:, start : start + part.shape[-1]])
+        start += part.shape[-1]
     return total
 
 
