@@ -48,9 +48,9 @@ class NormedLinear(nn.Linear):
         if not torch.is_grad_enabled() and len(bias) % COLUMNS:
             extra = -len(bias) % COLUMNS
             weight, bias = pad(weight, (0, 0, 0, extra)), pad(bias, (0, extra))
-        x = joint_linear(parts, weight, bias)  # (..., O) or, in evaluation, a few columns more
+        x = joint_linear(parts, weight, bias)[..., : self.out_features]  # (..., O)
         if self.norm is None:
-            return x[..., : self.out_features]
+            return x
         if self.simplex is None:
             rows = x.reshape(1, -1, x.shape[-1])
             return norm_mish(rows, self.norm.weight[None, None], self.norm.bias[None, None]).view(x.shape)
