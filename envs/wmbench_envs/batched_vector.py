@@ -12,6 +12,7 @@ from gymnasium.vector.utils import batch_space
 
 from wmbench.cards import TaskCard
 from wmbench.checks import ActionCheck, misuse
+from wmbench.views import View
 from wmbench_envs.spaces import metadata, row_mask, spaces
 from wmbench_envs.twin_arrays import Arrays, rows_of
 from wmbench_envs.twin_core import Outcome
@@ -65,6 +66,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         *,
         array: str = "numpy",
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+        view: View | None = None,
     ) -> None:
         """Wrap a core.
 
@@ -72,12 +74,13 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
             core: Built with the same ``array``.
             array: ``"numpy"`` or ``"torch"``.
             autoreset_mode: What happens to a row after its episode's end.
+            view: What observations consist of, None for the state alone.
         """
         self.card: TaskCard = core.task
         self.num_envs = core.num_envs
         self.metadata = {**metadata(core.task), "autoreset_mode": autoreset_mode}
         self.render_mode = None
-        self.single_observation_space, self.single_action_space = spaces(core.task)
+        self.single_observation_space, self.single_action_space = spaces(core.task, view)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._core = core
@@ -128,7 +131,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         self._begin(info, self._streams.episode_seeds(seed, rows), None if mask is None else rows)
         self._waiting = np.setdiff1d(self._waiting, rows)
         self._begun = True
-        return self._arrays.copy(self._core.observation), info
+        return self._observed(), info
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """One control step in every row.
@@ -166,8 +169,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
                 self._finish_and_begin(info, outcome, ended)
             else:
                 self._add(info, self._step_info(outcome), None)
-        observation, reward = self._arrays.copy(self._core.observation), self._arrays.copy(outcome.reward)
-        return observation, reward, outcome.terminated, outcome.truncated, info
+        return self._observed(), self._arrays.copy(outcome.reward), outcome.terminated, outcome.truncated, info
 
     def _step_and_begin(self, action: torch.Tensor) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Next-step mode: rows whose episode has ended begin anew, their action unused; the others move."""
@@ -185,7 +187,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
             if outcome.any_ended:
                 self._waiting = moving[self._arrays.host(outcome.ended)]
         self._begin(info, self._streams.draw(starting), starting)
-        return self._arrays.copy(self._core.observation), reward, terminated, truncated, info
+        return self._observed(), reward, terminated, truncated, info
 
     def _finish_and_begin(self, info: dict[str, Any], outcome: Outcome, ended: np.ndarray) -> None:
         """Same-step mode: keep the last observation and info of rows whose episode has ended; begin them anew."""
@@ -193,12 +195,12 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         rows = self._arrays.of_numpy(starting)
         mask = self._arrays.zeros(self.num_envs, "bool")
         mask[rows] = True
+        last = self._observed()
         if self._arrays.numpy:
-            last = np.full(self.num_envs, None, dtype=object)
+            every, last = last, np.full(self.num_envs, None, dtype=object)
             for row in starting:
-                last[row] = outcome.observation[row].copy()
-        else:
-            last = outcome.observation.clone()
+                parts = isinstance(every, dict)
+                last[row] = {name: v[row].copy() for name, v in every.items()} if parts else every[row].copy()
         info["final_obs"], info["_final_obs"] = last, mask
         values = self._step_info(outcome)
         self._add(info, {"final_info": rows_of(values, rows)}, rows)
@@ -214,6 +216,10 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         no = np.zeros(len(seeds), dtype=np.bool_)
         values = {"episode_seed": seeds, "success": no, "is_success": no, "diverged": no}
         self._add(info, {k: self._arrays.of_numpy(v) for k, v in values.items()}, where)
+
+    def _observed(self) -> Any:
+        """Observations of all rows, in memory of their own."""
+        return self._arrays.copy(self._core.observation)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free what the core holds."""

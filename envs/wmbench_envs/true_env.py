@@ -95,6 +95,10 @@ class Backend(Protocol):
         """
         ...
 
+    def images_of(self, observation: np.ndarray, view: View) -> Mapping[str, np.ndarray]:
+        """As :meth:`images`, of the scene that an observation describes; only where the card has a pose."""
+        ...
+
     def close(self) -> None:
         """Free what the garbage collector would not."""
         ...
@@ -425,6 +429,21 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
             return None
         return self._backend.render(*self._size)
 
+    def images_of(self, observation: np.ndarray) -> dict[str, np.ndarray]:
+        """The view's pictures of the scene that an observation describes; the simulation itself is left alone.
+
+        Args:
+            observation: (O,) floats, for example a world model's prediction.
+
+        Returns:
+            Name to (H, W, C), unstacked.
+
+        Raises:
+            LifecycleError: After close.
+            RenderError: As :meth:`render_pose`.
+        """
+        return dict(self._backend.images_of(self._drawable(observation, "images_of"), self.view))
+
     def render_pose(self, observation: np.ndarray) -> np.ndarray:
         """Draw the scene that an observation describes; the simulation itself is left alone.
 
@@ -439,8 +458,12 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
             RenderError: The card does not say how to pose the task, the observation is not one, or no
                 graphics backend works here.
         """
+        return self._backend.render_pose(self._drawable(observation, "render_pose"), *self._size)
+
+    def _drawable(self, observation: np.ndarray, call: str) -> np.ndarray:
+        """An observation (O,) float64 that can be drawn, or a sentence on why it cannot."""
         if self._closed:
-            self._misuse("render_pose")
+            self._misuse(call)
         if not self.card.pose:
             raise RenderError(f"{self.card.id}: the card has no pose, so an observation of this task cannot be drawn")
         given = np.asarray(observation)
@@ -449,7 +472,7 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
             raise RenderError(f"{self.card.id}: {size} floats can be drawn, got shape {given.shape}, {given.dtype}")
         if not np.isfinite(given).all():
             raise RenderError(f"{self.card.id}: an observation with NaN or infinite numbers cannot be drawn")
-        return self._backend.render_pose(given.astype(np.float64), *self._size)
+        return given.astype(np.float64)
 
     def close(self) -> None:
         """Free the simulator; closing twice is fine."""

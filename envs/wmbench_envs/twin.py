@@ -10,12 +10,13 @@ from wmbench import checkpoints
 from wmbench.banks import recorded_states
 from wmbench.cards import TaskCard
 from wmbench.episodes import Dataset
-from wmbench.errors import CheckpointError, RenderError, ViewError
+from wmbench.errors import CheckpointError, RenderError
 from wmbench.registration import task_card
 from wmbench.views import View
 from wmbench_envs.spaces import metadata, torch_device
 from wmbench_envs.twin_core import Imagination
 from wmbench_envs.twin_env import LearnedEnv
+from wmbench_envs.twin_pictures import TwinPictures
 from wmbench_envs.twin_render import TwinRenderer
 from wmbench_envs.twin_starts import BankStarts, Starts, TrueStarts
 from wmbench_envs.twin_vector import LearnedVectorEnv
@@ -42,7 +43,8 @@ def make_twin(
             the same seed), None: the bank if there is one, else the true simulator, or the folder of a dataset:
             any recorded state of its train split.
         device: Torch device of the model.
-        view: What observations consist of; None, or the state alone.
+        view: What observations consist of, None for the state alone; pictures as
+            :class:`wmbench_envs.twin_pictures.TwinPictures` says.
         uncertainty: Whether infos carry the model's named uncertainties.
         render_mode: None or ``"rgb_array"``.
         height: Pixels of a frame.
@@ -52,13 +54,13 @@ def make_twin(
         CheckpointError: The model is unreadable, unsafe, or made for another task; or it has no bank.
         MissingHeadError: The model lacks a prediction that the task needs.
         RenderError: A render mode that is unknown, or that nothing here can serve.
-        ViewError: Pictures as observations of a model that predicts none.
+        ViewError: Pictures that neither the model nor the task's card can give.
         ValueError: The device cannot be used here.
     """
     card = task_card(task) if isinstance(task, str) else task
-    _check_view(card, view)
     core = _core(card, simulator, 1, init=init, device=device, array="numpy", uncertainty=uncertainty)
-    return LearnedEnv(core, _renderer(card, core, render_mode, height, width))
+    _look(card, core, view)
+    return LearnedEnv(core, _renderer(card, core, render_mode, height, width), view)
 
 
 def make_twin_vec(
@@ -88,7 +90,7 @@ def make_twin_vec(
         array: ``"numpy"`` or ``"torch"``: what goes in and out. Tensors stay on the device.
         vectorization: Only ``"sync"``: all rows are one batch of one process.
         autoreset_mode: ``"NextStep"``, ``"SameStep"`` or ``"Disabled"``.
-        view: What observations consist of; None, or the state alone.
+        view: As in :func:`make_twin`.
         uncertainty: Whether infos carry the model's named uncertainties.
         render_mode: None or ``"rgb_array"``.
         height: Pixels of a frame.
@@ -106,10 +108,10 @@ def make_twin_vec(
             f"{card.id}: a learned twin steps all rows as one batch; vectorization={vectorization!r} is for the "
             "true simulator, leave it out"
         )
-    _check_view(card, view)
     core = _core(card, simulator, num_envs, init=init, device=device, array=array, uncertainty=uncertainty)
+    _look(card, core, view)
     renderer = _renderer(card, core, render_mode, height, width)
-    return LearnedVectorEnv(core, renderer, array=array, autoreset_mode=AutoresetMode(autoreset_mode))
+    return LearnedVectorEnv(core, renderer, array=array, autoreset_mode=AutoresetMode(autoreset_mode), view=view)
 
 
 def _core(
@@ -136,13 +138,10 @@ def _core(
     return Imagination(card, model, starts, num_envs, device=where, array=array, uncertainty=uncertainty)
 
 
-def _check_view(card: TaskCard, view: View | None) -> None:
-    """Refuse pictures as observations of a model that predicts the state."""
+def _look(card: TaskCard, core: Imagination, view: View | None) -> None:
+    """Let the core show what a view asks for."""
     if view is not None and view.images:
-        raise ViewError(
-            f"{card.id}: world models predict the state, so a learned simulator observes no {view.images[0]}; "
-            "leave observation at 'state' (render_mode='rgb_array' draws what is predicted)"
-        )
+        core.pictures = TwinPictures(card, core.model, view.of(card), core.num_envs)
 
 
 def _renderer(card: TaskCard, core: Imagination, render_mode: str | None, height: int, width: int) -> Any:

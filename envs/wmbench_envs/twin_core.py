@@ -14,6 +14,7 @@ from wmbench.keys import fold_in, keys_from_seeds, uniform
 from wmbench.protocols import Prediction, State, WorldModel
 from wmbench.trees import gather, scatter
 from wmbench_envs.twin_arrays import Arrays
+from wmbench_envs.twin_pictures import TwinPictures
 from wmbench_envs.twin_starts import Starts
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -87,6 +88,7 @@ class Imagination:
         state: The model's own state, a pytree with B rows.
         observation: (B, O) float32, the current observations; not to be handed out without a copy.
         diverged_count: How many episodes ended because a prediction was not finite.
+        pictures: What rows show, if anybody looks; kept up to date with the observations.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class Imagination:
         self.state: State = None
         self.observation: Any = None
         self.diverged_count = 0
+        self.pictures: TwinPictures | None = None
         self._starts = starts
         self._uncertainty = uncertainty
         self._arrays = Arrays(array, device)
@@ -159,6 +162,8 @@ class Imagination:
             self._keys[rows] = keys
             self._elapsed[rows] = 0
             self._returns[rows] = 0.0
+        if self.pictures is not None:
+            self.pictures.begin(self.state, *self._seen(rows))
 
     def advance(self, action: torch.Tensor, rows: Any = None) -> Outcome:
         """One control step.
@@ -210,12 +215,20 @@ class Imagination:
             self.state = scatter(self.state, self._arrays.tensor(rows), state)
             self.observation = scatter(self.observation, rows, observation)
             self._elapsed[rows], self._returns[rows] = elapsed, returns
+        if self.pictures is not None:
+            self.pictures.after(self.state, *self._seen(rows))
         any_ended = bool(ended.any())
         return Outcome(observation, reward, terminated, truncated, success, diverged, uncertainty, ended, any_ended)
+
+    def _seen(self, rows: Any) -> tuple[np.ndarray, Any]:
+        """Observations (B, O), and which rows have changed, on the CPU."""
+        return self._arrays.host(self.observation), None if rows is None else self._arrays.host(rows)
 
     def close(self) -> None:
         """Free the simulators that starts were drawn from, and what the model holds, if it has a ``close``."""
         self._starts.close()
+        if self.pictures is not None:
+            self.pictures.close()
         if hasattr(self.model, "close"):
             self.model.close()
 

@@ -11,12 +11,13 @@ import torch
 from wmbench.cards import ModelCard, TaskCard
 from wmbench.checks import ActionCheck, misuse
 from wmbench.protocols import State, WorldModel
+from wmbench.views import View
 from wmbench_envs.spaces import check_seed, draw_seed, metadata, spaces
 from wmbench_envs.twin_core import Imagination
 from wmbench_envs.twin_render import TwinRenderer
 
 
-class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
+class LearnedEnv(gym.Env[Any, np.ndarray]):
     """A task's learned simulator with the spaces, limits, seeds and refusals of the true one.
 
     Attributes:
@@ -24,18 +25,19 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
         model: The world model.
     """
 
-    def __init__(self, core: Imagination, renderer: TwinRenderer | None = None) -> None:
+    def __init__(self, core: Imagination, renderer: TwinRenderer | None = None, view: View | None = None) -> None:
         """Wrap a core of one row; :func:`wmbench_envs.twin.make_twin` builds it from plain arguments.
 
         Args:
             core: Built with ``num_envs=1`` and ``array="numpy"``.
             renderer: None for ``render_mode=None``.
+            view: What observations consist of; the core draws its pictures, if it has any.
         """
         self.card: TaskCard = core.task
         self.model: WorldModel = core.model
         self.metadata = metadata(core.task)
         self.render_mode = None if renderer is None else "rgb_array"
-        self.observation_space, self.action_space = spaces(core.task)
+        self.observation_space, self.action_space = spaces(core.task, view)
         self._core = core
         self._renderer = renderer
         self._check = ActionCheck(core.task).one
@@ -58,9 +60,7 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
         """How many episodes ended because a prediction was not finite."""
         return self._core.diverged_count
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an imagined episode.
 
         Args:
@@ -85,9 +85,9 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
         self._core.begin(np.array([episode_seed], dtype=np.int64))
         self._ready = self._begun = True
         info = {"episode_seed": episode_seed, "success": False, "is_success": False, "diverged": False}
-        return self._core.observation[0].copy(), info
+        return self._observed(), info
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Imagine one control step.
 
         Args:
@@ -112,12 +112,20 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
         if outcome.uncertainty is not None:
             info["uncertainty"] = {name: float(value[0]) for name, value in outcome.uncertainty.items()}
         return (
-            outcome.observation[0].copy(),
+            self._observed(),
             float(outcome.reward[0]),
             bool(outcome.terminated[0]),
             bool(outcome.truncated[0]),
             info,
         )
+
+    def _observed(self) -> Any:
+        """The observation, with pictures where they were asked for."""
+        state = self._core.observation
+        if self._core.pictures is None:
+            return state[0].copy()
+        seen = self._core.pictures.observation(state.copy())
+        return {name: batch[0] for name, batch in seen.items()} if isinstance(seen, dict) else seen[0]
 
     def render(self) -> np.ndarray | None:
         """A picture of the imagined state.
