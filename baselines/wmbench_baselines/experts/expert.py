@@ -14,7 +14,11 @@ from wmbench.registration import shipped_checkpoints
 from wmbench_baselines.experts.acrobot import Acrobot
 from wmbench_baselines.experts.arms import DmcReacher, GymReacher, PointMass, Reach
 from wmbench_baselines.experts.control import Controller
+from wmbench_baselines.experts.hand import Hand
+from wmbench_baselines.experts.insertion import PegInsertionSide, PlugCharger
 from wmbench_baselines.experts.poles import Cartpole, GymDoublePendulum, GymPendulum, Pendulum
+from wmbench_baselines.experts.tabletop import PickCube, PlaceSphere, RollBall, Slide, StackCube
+from wmbench_baselines.experts.tools import LiftPegUpright, PokeCube, PullCubeTool
 
 SCRIPTED: dict[str, tuple[type[Controller], str]] = {
     "wmbench/DMC-CartpoleBalance-v0": (Cartpole, "LQR"),
@@ -28,8 +32,23 @@ SCRIPTED: dict[str, tuple[type[Controller], str]] = {
     "wmbench/Gym-Reacher-v0": (GymReacher, "inverse kinematics, PD"),
     "wmbench/Gym-InvertedPendulum-v0": (GymPendulum, "LQR"),
     "wmbench/Gym-InvertedDoublePendulum-v0": (GymDoublePendulum, "LQR"),
+    "wmbench/MS-PickCube-v0": (PickCube, "grasp, carry"),
+    "wmbench/MS-PushCube-v0": (Slide, "push from behind"),
 }
 """Task id to its controller and to what that does, in words."""
+
+CANDIDATES: dict[str, tuple[type[Controller], str]] = {
+    "wmbench/MS-StackCube-v0": (StackCube, "grasp, lift, place"),
+    "wmbench/MS-PlaceSphere-v0": (PlaceSphere, "grasp, lift, place"),
+    "wmbench/MS-RollBall-v0": (RollBall, "strike from behind"),
+    "wmbench/MS-PegInsertionSide-v0": (PegInsertionSide, "grasp, align, insert"),
+    "wmbench/MS-PlugCharger-v0": (PlugCharger, "grasp, align, insert"),
+    "wmbench/MS-PokeCube-v0": (PokeCube, "grasp the peg, align, push"),
+    "wmbench/MS-PullCubeTool-v0": (PullCubeTool, "grasp the tool, hook, pull"),
+    "wmbench/MS-LiftPegUpright-v0": (LiftPegUpright, "grasp at one end, raise it over the other"),
+    "wmbench/MS-PullCube-v0": (Slide, "push from behind"),
+}
+"""Scripts that are no experts yet: their success over 200 episodes is not known, or too low. See the settings."""
 
 ACTOR = "actor"
 """The shipped checkpoints that are experts where nothing is scripted."""
@@ -43,7 +62,13 @@ def expert_tasks() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class ExpertConfig:
-    """Settings of :class:`Expert`: none."""
+    """Settings of :class:`Expert`.
+
+    Attributes:
+        candidates: Whether a script that is no expert yet will do, see :data:`CANDIDATES`.
+    """
+
+    candidates: bool = False
 
 
 class Expert:
@@ -67,15 +92,15 @@ class Expert:
         """
         self.config = config
         self.task = task
-        tasks = expert_tasks()
+        tasks = expert_tasks() | ({t: how for t, (_, how) in CANDIDATES.items()} if config.candidates else {})
         if task.id not in tasks:
             raise CheckpointError(
                 f"there is no expert for {task.id}; there is one for {', '.join(tasks)}: choose another policy, "
                 "or train one (baselines/scripts/train_sac_actor.py)"
             )
         self.policy: Policy
-        if task.id in SCRIPTED:
-            self.policy = SCRIPTED[task.id][0](task)
+        if scripted := (SCRIPTED | CANDIDATES).get(task.id):
+            self.policy = scripted[0](task)
         else:
             from wmbench.checkpoints import resolve  # needs torch; scripted experts do not
 
@@ -101,15 +126,18 @@ class Expert:
         return self.policy.act(observation, state, keys=keys)
 
 
-def mirrored(task: TaskCard) -> Reach:
-    """The expert of a reaching task, made to reach for the target's mirror image.
+def mistaken(task: TaskCard) -> Controller:
+    """The expert of a task, made to take the target for another: see each controller for which.
 
     Raises:
         CheckpointError: No such task; the message names those there are.
     """
-    reaching = {task_id: made for task_id, (made, _) in SCRIPTED.items() if issubclass(made, Reach)}
-    if task.id not in reaching:
-        raise CheckpointError(
-            f"{task.id} has no target that an expert could mistake; these have one: {', '.join(sorted(reaching))}"
-        )
-    return reaching[task.id](task, mirror=True)
+    made = SCRIPTED[task.id][0] if task.id in SCRIPTED else None
+    if made is not None and issubclass(made, Reach):
+        return made(task, mirror=True)
+    if made is not None and issubclass(made, Hand) and made.can_mistake():
+        return made(task, mistaken=True)
+    able = [t for t, (c, _) in SCRIPTED.items() if issubclass(c, Reach) or (issubclass(c, Hand) and c.can_mistake())]
+    raise CheckpointError(
+        f"{task.id} has no target that an expert could mistake; these have one: {', '.join(sorted(able))}"
+    )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wmbench.registration import task_card, task_cards
+from wmbench_baselines.experts.expert import expert_tasks
 
 BEGIN, END = "<!-- experts: begin -->\n", "<!-- experts: end -->\n"
 GOOD = 0.9
@@ -18,23 +19,33 @@ def table(measured: Mapping[str, Any]) -> str:
     Args:
         measured: The contents of ``baselines/results/experts.json``.
     """
+    experts = expert_tasks()
     lines = [
         "| Task | Expert | Success | 95 % interval | Return | Lowest |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     tasks = [task for task in task_cards() if task in measured["tasks"]]
-    missed = []
+    missed, candidates = [], []
     for task in tasks:
         entry = measured["tasks"][task]
         low, high = entry["success_interval"]
+        if task not in experts:
+            candidates.append(f"{task_card(task).name} ({entry['success']:.1%}, {low:.1%} to {high:.1%})")
+            continue
         lines.append(
             f"| `{task}` | {entry['how']} | {entry['success']:.1%} | {low:.1%} to {high:.1%} "
-            f"| {entry['return']:.1f} | {entry['lowest_return']:.1f} |"
+            f"| {_number(entry['return'])} | {_number(entry['lowest_return'])} |"
         )
         if entry["success"] < GOOD:
             missed.append(task_card(task).name)
     said = f"Below {GOOD:.0%}: {', '.join(missed)}." if missed else f"None is below {GOOD:.0%}."
+    if candidates:
+        said += f" Scripts that were measured and are no experts: {', '.join(candidates)}."
     return "\n".join([*lines, "", said]) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def update(text: str, measured: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from wmbench.checks import ActionCheck
 from wmbench.delays import default_action
 from wmbench.keys import fold_in, keys_from_seeds, uniform
 from wmbench.protocols import Policy, State
-from wmbench_baselines.experts.expert import mirrored
+from wmbench_baselines.experts.expert import mistaken
 
 PUSH_BEGINS = 0x70757368
 """Label of the random number that says whether a push begins at a step."""
@@ -125,7 +125,11 @@ class WrongTargetConfig:
 
 
 class WrongTarget:
-    """The reacher's expert, reaching for the target's mirror image in the shoulder: as far out, half a turn away."""
+    """The expert, as competent as ever, with the wrong target.
+
+    Reachers go for the target's mirror image in the shoulder: as far out, half a turn away. Hands that move things
+    put them beside the goal, or take one thing for another: see ``mistake`` of each script.
+    """
 
     Config = WrongTargetConfig
 
@@ -137,12 +141,12 @@ class WrongTarget:
         """
         self.config = config
         self.task = task
-        self.policy = mirrored(task)
+        self.policy = mistaken(task)
         self.card: dict[str, Any] = {
             "name": "wrong-target",
             "inputs": "the flat state observation",
             "consumer": "failures whose cause is known: competent motion to the wrong place",
-            "risk": "a target near the shoulder is near its mirror image, too",
+            "risk": "a reacher's target near the shoulder is near its mirror image, too",
         }
 
     @classmethod
