@@ -16,10 +16,13 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from wmbench import checkpoints
+from wmbench.banks import bank_of_resets
 from wmbench.files import write_atomically
 from wmbench.registration import task_card
-from wmbench_baselines.tdmpc2.config import PRESETS
-from wmbench_baselines.tdmpc2.online import LOG, OnlineTraining
+from wmbench_baselines.tdmpc2 import PRESETS, TDMPC2
+from wmbench_baselines.tdmpc2.online import OnlineTraining
+from wmbench_baselines.tdmpc2.run import LOG
 
 JOBS = (
     "DMC-CartpoleBalance:1:50000",
@@ -54,6 +57,17 @@ def main() -> None:
         console.print(f"{folder}: {run.model.learnable()} parameters", highlight=False)
         run.run(on_evaluation=lambda: table(asked.out))
         table(asked.out)
+        checkpoint(run, folder / "checkpoint")
+
+
+def checkpoint(run: OnlineTraining, folder: Path) -> None:
+    """Keep a finished run as a checkpoint, unless it is kept already."""
+    if (folder / checkpoints.CONFIG).exists():
+        return
+    model = TDMPC2.of_run(run.config, run.task, run, trained_on="", progress=True)
+    bank = bank_of_resets(run.task, seed=run.seed)
+    provenance = {"command": "train_tdmpc2_curves.py", "seed": run.seed, "outcome": json.loads(run.lines[-1])}
+    checkpoints.save(model, folder, kind="world_model", name="tdmpc2", bank=bank, provenance=provenance)
 
 
 def table(folder: Path) -> None:

@@ -24,7 +24,7 @@ from wmbench_baselines.tdmpc2.maths import (
     two_hot_inverse,
 )
 from wmbench_baselines.tdmpc2.model import LatentModel
-from wmbench_baselines.tdmpc2.networks import NormedLinear
+from wmbench_baselines.tdmpc2.networks import NormedLinear, shifted
 
 BINS = Bins(-10.0, 10.0, 101)
 COUNTS = json.loads((Path(__file__).parents[1] / "data" / "tdmpc2" / "parameters.json").read_text())["counts"]
@@ -253,3 +253,24 @@ def test_tasks_use_their_own_actions_and_embedding():
         model.task_embedding.weight.mul_(1000)
     model.renorm()
     assert model.task_embedding.weight.norm(dim=1).tolist() == pytest.approx([1.0, 1.0], rel=1e-5)
+
+
+def test_images_are_encoded_as_published_and_shifted_by_whole_pixels():
+    model = LatentModel(tiny(observation="rgb", channels=2, latent_dim=32), (9, 64, 64), [2], seed=0)
+    images = torch.randint(0, 256, (4, 2, 9, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    z = model.encode(images)
+    assert z.shape == (4, 2, 32) and torch.allclose(z.view(4, 2, 4, 8).sum(-1), torch.ones(4, 2, 4))
+    assert torch.allclose(model.encode(images[1, 1]), z[1, 1], atol=1e-6)
+    for layer in model.encoder.layers:
+        bound = layer.weight[0].numel() ** -0.5
+        assert layer.weight.abs().max() <= bound and layer.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.2)
+    by = torch.tensor([3, 3]).expand(4, 2, 2).clone()
+    assert torch.equal(shifted(images, by), images)
+    by[0, 1] = torch.tensor([0, 5])  # three rows up in the padded image, two columns to the right
+    moved = shifted(images, by)[0, 1]
+    assert torch.equal(moved[:, 3:, :62], images[0, 1][:, :61, 2:])
+    assert torch.equal(moved[:, 0], moved[:, 3]) and torch.equal(moved[:, :, 63], moved[:, :, 61])
+    padded = torch.nn.functional.pad(images[0, 1].float(), (3, 3, 3, 3), mode="replicate")
+    assert torch.equal(moved.float(), padded[:, 0:64, 5:69])
+    with pytest.raises(ValueError, match="channels"):
+        LatentModel(tiny(observation="rgb"), (9, 64, 64), [2])

@@ -18,9 +18,9 @@ SIZES: Mapping[int, Mapping[str, int]] = {
 
 
 _COUNTS = (
-    *("enc_dim", "mlp_dim", "latent_dim", "enc_layers", "simnorm_dim", "task_dim", "channels", "horizon"),
+    *("enc_dim", "mlp_dim", "latent_dim", "enc_layers", "simnorm_dim", "task_dim", "frame_stack", "horizon"),
     *("iterations", "replan", "batch_size", "capacity", "action_repeat", "frames", "updates", "head_updates"),
-    *("eval_every", "eval_episodes"),
+    *("eval_every", "eval_episodes", "channels"),
 )
 """Settings that must be one at least."""
 
@@ -45,7 +45,9 @@ class TDMPC2Config:
         log_std_min: Least log standard deviation of the policy prior.
         log_std_max: Largest.
         task_dim: Numbers of a task's embedding, if there is more than one task.
-        channels: Of the convolutions, for images.
+        observation: ``"state"`` or ``"rgb"``, images of 64 x 64 pixels.
+        frame_stack: Images of the latest steps that are seen together.
+        channels: Of the convolutions, for images; the latent state has 16 times as many numbers.
         horizon: Steps planned and trained ahead.
         iterations: Rounds of planning; two more for 20 or more action dimensions, as published.
         samples: Action sequences per round, those of the prior included.
@@ -99,6 +101,8 @@ class TDMPC2Config:
     log_std_min: float = -10.0
     log_std_max: float = 2.0
     task_dim: int = 96
+    observation: Literal["state", "rgb"] = "state"
+    frame_stack: int = 3
     channels: int = 32
     horizon: int = 3
     iterations: int = 6

@@ -12,7 +12,7 @@ from torch import nn
 
 from wmbench_baselines.tdmpc2.config import TDMPC2Config
 from wmbench_baselines.tdmpc2.maths import Bins, two_hot_inverse
-from wmbench_baselines.tdmpc2.networks import MLP, Ensemble, initialise
+from wmbench_baselines.tdmpc2.networks import MLP, Ensemble, ImageEncoder, initialise, shifted
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -41,13 +41,19 @@ class LatentModel(nn.Module):
     """
 
     def __init__(
-        self, config: TDMPC2Config, observation: int, actions: Sequence[int], *, episodic: bool = False, seed: int = 0
+        self,
+        config: TDMPC2Config,
+        observation: int | tuple[int, int, int],
+        actions: Sequence[int],
+        *,
+        episodic: bool = False,
+        seed: int = 0,
     ) -> None:
         """Build the networks and draw their weights.
 
         Args:
             config: Sizes.
-            observation: Numbers of an observation, the widest of all tasks.
+            observation: Numbers of an observation, the widest of all tasks; or planes, height and width of images.
             actions: Numbers of an action of each task; one entry for a model of one task.
             episodic: Whether there is a termination head.
             seed: Of the weights.
@@ -63,7 +69,9 @@ class LatentModel(nn.Module):
 
     action_mask: torch.Tensor
 
-    def build(self, config: TDMPC2Config, observation: int, actions: Sequence[int], *, episodic: bool) -> None:
+    def build(
+        self, config: TDMPC2Config, observation: int | tuple[int, int, int], actions: Sequence[int], *, episodic: bool
+    ) -> None:
         """Make room for the weights, without drawing them."""
         self.config = config
         self.bins = Bins(config.vmin, config.vmax, config.num_bins)
@@ -75,8 +83,18 @@ class LatentModel(nn.Module):
         mask = torch.arange(a) < torch.tensor(list(actions))[:, None]  # (tasks, A)
         self.register_buffer("action_mask", mask.float(), persistent=False)
         self.task_embedding = nn.Embedding(len(actions), extra) if several else None
-        encoder_hidden = [config.enc_dim] * max(config.enc_layers - 1, 1)
-        self.encoder = MLP(observation + extra, encoder_hidden, z, config.simnorm_dim)
+        self.images = not isinstance(observation, int)
+        self.encoder: nn.Module
+        if isinstance(observation, int):
+            encoder_hidden = [config.enc_dim] * max(config.enc_layers - 1, 1)
+            self.encoder = MLP(observation + extra, encoder_hidden, z, config.simnorm_dim)
+        else:
+            if several or observation[1:] != (64, 64) or 16 * config.channels != z:
+                raise ValueError(
+                    "images must be 64 x 64, of one task, and latent_dim 16 times channels; "
+                    f"got {observation}, latent_dim {z} and channels {config.channels}"
+                )
+            self.encoder = ImageEncoder(observation[0], config.channels, config.simnorm_dim)
         self.dynamics = MLP(z + extra + a, hidden, z, config.simnorm_dim)
         self.reward_head = MLP(z + extra + a, hidden, config.num_bins)
         self.termination_head = MLP(z + extra, hidden, 1) if episodic else None
@@ -87,8 +105,15 @@ class LatentModel(nn.Module):
         """Learnable numbers, the targets not counted."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
-    def encode(self, observation: torch.Tensor, task: torch.Tensor | None = None) -> torch.Tensor:
-        """The encoder, z = h(s): observations (..., O) to latent states (..., L)."""
+    def encode(
+        self, observation: torch.Tensor, task: torch.Tensor | None = None, shift: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The encoder, z = h(s): observations (..., O), or images (..., C, H, W), to latent states (..., L).
+
+        ``shift`` (..., 2) moves images by whole pixels, see :func:`shifted`.
+        """
+        if self.images:
+            return self.encoder(observation if shift is None else shifted(observation, shift))
         return self.encoder(observation, *self._embedded(task))
 
     def next(self, z: torch.Tensor, action: torch.Tensor, task: torch.Tensor | None = None) -> torch.Tensor:

@@ -17,6 +17,9 @@ INIT_STD = 0.02
 COLUMNS = 16
 """CPU kernels treat whole groups of this many output columns alike, whatever a row's place in the batch."""
 
+SHIFT = 3
+"""Images are shifted by at most so many pixels."""
+
 
 class NormedLinear(nn.Linear):
     """Linear, layer norm, then Mish or SimNorm.
@@ -95,6 +98,46 @@ class MLP(nn.Module):
         return x
 
 
+class ImageEncoder(nn.Module):
+    """The published encoder of 64 x 64 images: four convolutions with ReLU between them, then SimNorm."""
+
+    def __init__(self, planes: int, channels: int, simplex: int) -> None:
+        """Make the layers.
+
+        Args:
+            planes: Of an input, three for each stacked frame.
+            channels: Of every convolution; 16 times as many numbers come out.
+            simplex: Group size of SimNorm.
+        """
+        super().__init__()
+        shape = ((planes, 7, 2), (channels, 5, 2), (channels, 3, 2), (channels, 3, 1))
+        self.layers = nn.ModuleList([nn.Conv2d(a, channels, size, stride) for a, size, stride in shape])
+        self.simplex = simplex
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (..., planes, 64, 64) uint8 to (..., 16 channels)."""
+        lead = images.shape[:-3]
+        x = images.reshape(-1, *images.shape[-3:]).float() / 255 - 0.5
+        for i, layer in enumerate(self.layers):
+            x = layer(x if i == 0 else x.relu())
+        return simnorm(x.flatten(1), self.simplex).reshape(*lead, -1)
+
+
+def shifted(images: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
+    """Images moved by whole pixels, the edge repeated: random shift augmentation (DrQ-v2, arXiv 2107.09645).
+
+    Args:
+        images: (..., C, H, W).
+        by: (..., 2) int64, rows and columns from 0 to 2 :data:`SHIFT`; :data:`SHIFT` leaves an image where it is.
+    """
+    flat, moves = images.reshape(-1, *images.shape[-3:]), by.reshape(-1, 2) - SHIFT
+    at = torch.arange(images.shape[-1], device=images.device)
+    rows, columns = ((at + moves[:, i : i + 1]).clamp(0, len(at) - 1) for i in (0, 1))  # (N, H) each
+    n = torch.arange(len(flat), device=images.device)[:, None, None]
+    moved = flat.movedim(1, -1)[n, rows[:, :, None], columns[:, None, :]]  # (N, H, W, C)
+    return moved.movedim(-1, 1).reshape(images.shape)
+
+
 class Ensemble(nn.Module):
     """E networks of two hidden :class:`NormedLinear` layers and a plain output, their weights in one tensor each.
 
@@ -167,5 +210,9 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
         elif isinstance(part, Ensemble):
             for weight in part.weights:
                 weight.copy_(torch.randn(weight.shape, generator=generator) * INIT_STD)
+        elif isinstance(part, nn.Conv2d):  # torch's own law, as published
+            bound = 1 / part.weight[0].numel() ** 0.5
+            for parameter in part.parameters():
+                parameter.copy_(torch.rand(parameter.shape, generator=generator) * 2 * bound - bound)
         elif isinstance(part, nn.Embedding):
             part.weight.copy_(torch.rand(part.weight.shape, generator=generator) * 2 * INIT_STD - INIT_STD)

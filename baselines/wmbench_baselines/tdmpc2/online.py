@@ -42,7 +42,8 @@ class OnlineTraining(Run):
         """
         self.task = task.repeated(config.action_repeat)
         actions = [len(task.action)]
-        model = LatentModel(config, len(task.observation), actions, episodic=task.terminates, seed=entropy(seed, 0))
+        seen: Any = len(task.observation) if config.observation == "state" else (3 * config.frame_stack, 64, 64)
+        model = LatentModel(config, seen, actions, episodic=task.terminates, seed=entropy(seed, 0))
         replay = Replay(config.capacity, config.horizon, folder=folder / "replay", device=device)
         discount = torch.tensor(config.discount(self.task.horizon))
         super().__init__(model, discount, replay, about=[task.id], folder=folder, seed=seed, device=device)
@@ -103,7 +104,7 @@ class OnlineTraining(Run):
         """Live one episode, update the model after every action beyond the random ones, and return what was earned."""
         random = self.config.random_steps(self.task.horizon)
         seed = episode_seeds(self.seed, self.task.id, "train", 1, start=self.facts["episodes"])[0]
-        observation, _ = self.env.reset(seed=seed)
+        observation = self.see(self.env.reset(seed=seed)[0])
         pilot = self.pilot(1)
         seen, rows = [observation], []
         over = False
@@ -114,7 +115,7 @@ class OnlineTraining(Run):
             else:
                 action = self.actions.uniform(-1, 1, len(self.low)).astype(np.float32)
             observation, reward, terminated, truncated, info = self.env.step(to_box(action, self.low, self.high))
-            over = terminated or truncated
+            over, observation = terminated or truncated, self.see(observation)
             seen.append(observation)
             rows.append((action, reward, terminated, info["success"]))
             if self.steps >= random:
@@ -135,7 +136,17 @@ class OnlineTraining(Run):
 
     def make_env(self) -> Any:
         """The true simulator, at the action repeat."""
-        return gym.make(self.task.id, action_repeat=self.config.action_repeat, disable_env_checker=True)
+        options: dict[str, Any] = {}
+        if self.config.observation == "rgb":
+            options = {"observation": "rgb", "image_size": 64, "frame_stack": self.config.frame_stack}
+        return gym.make(self.task.id, action_repeat=self.config.action_repeat, disable_env_checker=True, **options)
+
+    def see(self, observation: np.ndarray) -> np.ndarray:
+        """An observation as the model takes it: of images, the stacked frames' colours as planes (3k, H, W)."""
+        if self.config.observation == "state":
+            return observation
+        frames = observation.reshape(-1, *observation.shape[-3:])  # (k, H, W, 3)
+        return np.ascontiguousarray(frames.transpose(0, 3, 1, 2)).reshape(-1, *frames.shape[1:3])
 
     def evaluate(self) -> list[float]:
         """Returns of the evaluation's episodes, planned side by side; it leaves no trace in the training."""
@@ -143,13 +154,14 @@ class OnlineTraining(Run):
         generator = torch.Generator(self.device).manual_seed(entropy(self.seed, 4, self.steps))
         envs = [self.make_env() for _ in range(n)]
         seeds = episode_seeds(self.seed, self.task.id, "eval", n)
-        now = np.stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)])
+        now = np.stack([self.see(env.reset(seed=seed)[0]) for env, seed in zip(envs, seeds, strict=True)])
         pilot = self.pilot(n)
         returns, over = np.zeros(n), np.zeros(n, bool)
         while not over.all():
             actions = pilot.act(torch.from_numpy(now).to(self.device), generator, explore=False).cpu().numpy()
             for i in np.flatnonzero(~over):
-                now[i], reward, terminated, truncated, _ = envs[i].step(to_box(actions[i], self.low, self.high))
+                observation, reward, terminated, truncated, _ = envs[i].step(to_box(actions[i], self.low, self.high))
+                now[i] = self.see(observation)
                 returns[i] += reward
                 over[i] = terminated or truncated
         for env in envs:

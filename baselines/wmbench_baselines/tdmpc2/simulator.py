@@ -80,6 +80,11 @@ class TDMPC2(nn.Module):
         """Train online in the true simulator, for ``config.frames`` control steps; resumes in ``folder``."""
         from wmbench_baselines.tdmpc2.online import OnlineTraining
 
+        if config.observation != "state":
+            raise WmbenchError(
+                "a simulator begins from a state vector, which a model of images cannot encode: "
+                "train with observation='state', or use OnlineTraining for the curve alone"
+            )
         run = OnlineTraining(config, task, folder=folder, seed=seed, device=device)
         run.run(progress=progress)
         return cls.of_run(config, run.task, run, trained_on="", progress=progress)

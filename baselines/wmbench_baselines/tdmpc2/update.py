@@ -11,6 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from wmbench_baselines.tdmpc2.config import TDMPC2Config
 from wmbench_baselines.tdmpc2.maths import RunningScale, soft_cross_entropy
 from wmbench_baselines.tdmpc2.model import LatentModel
+from wmbench_baselines.tdmpc2.networks import SHIFT
 
 
 class Batch(NamedTuple):
@@ -43,6 +44,7 @@ class UpdateNoise(NamedTuple):
         policy_heads: (2,) int64, the Q-functions whose mean the policy climbs.
         dropout: (E, H * B, mlp_dim) factors, see :class:`Ensemble`; None: no dropout.
         policy_dropout: (2, (H + 1) * B, mlp_dim), or None.
+        shift: (H + 1, B, 2) int64, how far each image is shifted, see :func:`shifted`; None: not at all.
     """
 
     target: torch.Tensor
@@ -51,6 +53,7 @@ class UpdateNoise(NamedTuple):
     policy_heads: torch.Tensor
     dropout: torch.Tensor | None
     policy_dropout: torch.Tensor | None
+    shift: torch.Tensor | None = None
 
     @classmethod
     def draw(cls, config: TDMPC2Config, batch: int, actions: int, generator: torch.Generator) -> Self:
@@ -72,6 +75,9 @@ class UpdateNoise(NamedTuple):
             policy_heads=heads(),
             dropout=kept(config.num_q, h * batch),
             policy_dropout=kept(2, (h + 1) * batch),
+            shift=torch.randint(0, 2 * SHIFT + 1, (h + 1, batch, 2), generator=generator, device=device)
+            if config.observation == "rgb"
+            else None,
         )
 
 
@@ -109,7 +115,7 @@ def targets(
 
     A time limit does not count as an end: its last step bootstraps like any other.
     """
-    z = model.encode(batch.observation[1:], batch.task)
+    z = model.encode(batch.observation[1:], batch.task, None if noise.shift is None else noise.shift[1:])
     action = model.pi(z, noise.target, batch.task).action
     q = model.values(model.Q(z, action, noise.target_heads, batch.task, target=True)).amin(0)
     return z, batch.reward + discount * (1 - batch.terminated) * q
@@ -128,7 +134,7 @@ def model_losses(
         td: (H, B), see :func:`targets`.
     """
     config, h, task = model.config, len(batch.action), batch.task
-    z = model.encode(batch.observation[0], task)
+    z = model.encode(batch.observation[0], task, None if noise.shift is None else noise.shift[0])
     zs = [z]
     for t in range(h):
         z = model.next(z, batch.action[t], task)
