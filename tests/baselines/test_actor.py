@@ -1,6 +1,7 @@
 """Actors and the shared policy network: rows, box, normaliser, checkpoints."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,3 +162,11 @@ def test_a_shipped_actor_scores_what_its_provenance_says(reference, task_id):
     for episode in episodes:
         assert abs(episode.total_reward - scores["return_mean"]) <= slack
     assert sum(path.stat().st_size for path in folder.iterdir()) < 300_000
+
+
+@pytest.mark.parametrize(("reference", "task_id"), shipped())
+def test_a_shipped_actor_tells_how_it_was_made(reference, task_id):
+    made = checkpoints.read_config(checkpoints.find(reference, registration.task_card(task_id), kind="policy"))
+    made = made["provenance"]
+    assert (Path(__file__).parents[2] / made["script"]).exists() and made["script"] in made["command"]
+    assert made["step"] in dict(made["curve"]) and len(made["curve"]) >= 10
