@@ -34,11 +34,11 @@ SCRIPTED: dict[str, tuple[type[Controller], str]] = {
     "wmbench/Gym-InvertedDoublePendulum-v0": (GymDoublePendulum, "LQR"),
     "wmbench/MS-PickCube-v0": (PickCube, "grasp, carry"),
     "wmbench/MS-PushCube-v0": (Slide, "push from behind"),
+    "wmbench/MS-StackCube-v0": (StackCube, "grasp, lift, place"),
 }
 """Task id to its controller and to what that does, in words."""
 
 CANDIDATES: dict[str, tuple[type[Controller], str]] = {
-    "wmbench/MS-StackCube-v0": (StackCube, "grasp, lift, place"),
     "wmbench/MS-PlaceSphere-v0": (PlaceSphere, "grasp, lift, place"),
     "wmbench/MS-RollBall-v0": (RollBall, "strike from behind"),
     "wmbench/MS-PegInsertionSide-v0": (PegInsertionSide, "grasp, align, insert"),
