@@ -138,7 +138,9 @@ def _plan(plan: dict[str, Any] | None) -> str:
 
 def counts_table(data: Dataset) -> Table:
     """Episodes, steps, returns and success by source and split."""
-    table = Table("source", "split", "episodes", "steps", "length", "return", "lowest", "highest", "success")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("source", "split", "episodes", "steps", "length", "return", "lowest", "highest", "success"):
+        table.add_column(heading, overflow="fold")
     index = data.index
     sources = list(data.manifest["counts"]["source"])
     for source in [*sources, None] if len(sources) > 1 else sources:
