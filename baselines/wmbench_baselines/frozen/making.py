@@ -38,6 +38,8 @@ SETS: dict[str, tuple[str | Mapping[str, Any], int]] = {
     "DMC-ReacherEasy": ("mixed", 8),
     "Gym-HalfCheetah": (ACTORS, 8),
     "Gym-Hopper": (ACTORS, 8),
+    "MS-PickCube": ("mixed", 16),
+    "MS-PushCube": ("mixed", 16),
 }
 """Task to its recipe and number of episodes."""
 
