@@ -162,10 +162,10 @@ def make_vec(
         autoreset_mode = autoreset_mode.value
     _one_of(card, "autoreset_mode", autoreset_mode, tuple(AUTORESET))
     if simulator is None and card.physics == "physx-cpu" and str(device).startswith("cuda"):
-        if vectorization != "sync" or view.images or render_mode is not None or card.action_repeat > 1:
+        if (vectorization, render_mode, other) != ("sync", None, None) or view.images or card.action_repeat > 1:
             raise ValueError(
-                f"{card.id}: the GPU simulation gives states of single control steps from one process; async "
-                "vectorization, pictures and action_repeat need device='cpu'"
+                f"{card.id}: the GPU simulation gives states of single control steps of the nominal world from one "
+                "process; async vectorization, pictures, action_repeat and other worlds need device='cpu'"
             )
         if other is not None:
             raise WorldError(
