@@ -67,6 +67,8 @@ def test_phases_follow_each_other_row_by_row():
     number, steps = advance(phases, np.array([0, 1, 0, 1, 2]), np.array([5, 9, 3, 1, 4]))
     assert number.tolist() == [1, 2, 0, 1, 0]  # at most as far as `least` lets it; timed out; not done; too early; lost
     assert steps.tolist() == [0, 0, 3, 1, 0]
+    hasty = phase([False, False], least=9, skip=np.array([True, False]))
+    assert advance([hasty, phase([False] * 2)], np.zeros(2, np.int64), np.zeros(2, np.int64))[0].tolist() == [1, 0]
     assert advance([phase([True]), phase([True]), phase([True])], np.array([0]), np.array([0]))[0] == 2  # through
 
 

@@ -17,7 +17,7 @@ from wmbench_baselines.experts.control import Controller
 from wmbench_baselines.experts.hand import Hand
 from wmbench_baselines.experts.insertion import PegInsertionSide, PlugCharger
 from wmbench_baselines.experts.poles import Cartpole, GymDoublePendulum, GymPendulum, Pendulum
-from wmbench_baselines.experts.tabletop import PickCube, PlaceSphere, RollBall, Slide, StackCube
+from wmbench_baselines.experts.tabletop import PickCube, PlaceSphere, RollBall, Slide, StackCube, StackPyramid
 from wmbench_baselines.experts.tools import LiftPegUpright, PokeCube, PullCubeTool
 
 SCRIPTED: dict[str, tuple[type[Controller], str]] = {
@@ -35,6 +35,7 @@ SCRIPTED: dict[str, tuple[type[Controller], str]] = {
     "wmbench/MS-PickCube-v0": (PickCube, "grasp, carry"),
     "wmbench/MS-PushCube-v0": (Slide, "push from behind"),
     "wmbench/MS-StackCube-v0": (StackCube, "grasp, lift, place"),
+    "wmbench/MS-PullCube-v0": (Slide, "push from behind"),
 }
 """Task id to its controller and to what that does, in words."""
 
@@ -45,8 +46,8 @@ CANDIDATES: dict[str, tuple[type[Controller], str]] = {
     "wmbench/MS-PlugCharger-v0": (PlugCharger, "grasp, align, insert"),
     "wmbench/MS-PokeCube-v0": (PokeCube, "grasp the peg, align, push"),
     "wmbench/MS-PullCubeTool-v0": (PullCubeTool, "grasp the tool, hook, pull"),
+    "wmbench/MS-StackPyramid-v0": (StackPyramid, "grasp, lift, place; twice"),
     "wmbench/MS-LiftPegUpright-v0": (LiftPegUpright, "grasp at one end, raise it over the other"),
-    "wmbench/MS-PullCube-v0": (Slide, "push from behind"),
 }
 """Scripts that are no experts yet: their success over 200 episodes is not known, or too low. See the settings."""
 

@@ -98,6 +98,7 @@ class Phase:
         least: Steps that it lasts at least.
         most: Steps after which it goes on in any case.
         lost: (B,) bool: go back to the first phase; None: never.
+        skip: (B,) bool: go on at once, however short it has lasted; None: never.
         speed: Share of the fastest motion.
         fine: Whether to add up what stays missing, so that not even the weight of what is held leaves the hand short.
     """
@@ -109,6 +110,7 @@ class Phase:
     least: int = 0
     most: int = 1_000_000
     lost: np.ndarray | None = None
+    skip: np.ndarray | None = None
     speed: float = 1.0
     fine: bool = False
 
@@ -225,7 +227,8 @@ def advance(phases: Sequence[Phase], phase: np.ndarray, steps: np.ndarray) -> tu
     A row goes on through as many phases as are done already, and back to the first where the one it is in is lost.
     """
     for i, one in enumerate(phases[:-1]):
-        on = (phase == i) & (steps >= one.least) & (one.done | (steps >= one.most))
+        over = (steps >= one.least) & (one.done | (steps >= one.most))
+        on = (phase == i) & (over if one.skip is None else over | one.skip)
         phase, steps = np.where(on, i + 1, phase), np.where(on, 0, steps)
     for i, one in enumerate(phases):
         if one.lost is not None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from wmbench_baselines.experts.hand import CLOSED, Hand, Phase, Scene
-from wmbench_baselines.experts.moves import UP, beside, grasp, levelled, put, raised, reached, square, turned
+from wmbench_baselines.experts.moves import QUARTER, UP, beside, grasp, levelled, put, raised, reached, square, turned
 from wmbench_baselines.experts.poses import down, heading, length, level, nearest, vectors
 
 
@@ -112,3 +113,24 @@ class RollBall(Hand):
         """Roll it beside the goal."""
         goal = scene.place("goal")
         return scene.moved(goal=vectors(goal[0] - np.where(goal[0] > self.place[0], 0.4, -0.4), goal[1], goal[2]))
+
+
+class StackPyramid(Hand):
+    """Put cube A beside cube B, and cube C on both."""
+
+    APART = 0.052
+    """From B's middle to A's: room for a corner of B, and less than the 0.0616 m that ManiSkill allows."""
+
+    def phases(self, scene: Scene) -> Sequence[Phase]:
+        """Place A, unless it lies there already; place C."""
+        hand, a, b, c = (scene.place(name) for name in ("tcp", "cube_a", "cube_b", "cube_c"))
+        angle = nearest(heading(scene.turn("cube_a")), heading(scene.turn("tcp")), QUARTER)
+        side = vectors(np.cos(angle), np.sin(angle), 0.0)  # past which no finger is
+        spots = b + self.APART * side, b - self.APART * side
+        spot = np.where(level(spots[0] - c) > level(spots[1] - c), spots[0], spots[1])
+        lies = (level(a - b) < 0.06) & (np.abs(a[2] - b[2]) < 0.005)
+        left = lies & (length(a - hand) > 0.05)
+        first = put(scene, "cube_a", spot, square(scene, "cube_a"), levelled(scene, "cube_a"))
+        first[-1] = replace(first[-1], lost=~lies)
+        second = put(scene, "cube_c", raised((a + b) / 2, 0.04), square(scene, "cube_c"), levelled(scene, "cube_c"))
+        return [*(replace(one, skip=left) for one in first), *second]
