@@ -246,3 +246,18 @@ def test_actions_to_the_box_and_back():
     assert (there >= low).all() and (there <= high).all()
     assert np.allclose(from_box(there, low, high), unit, atol=1e-6)
     assert np.array_equal(to_box(np.array([-1.0, 1.0], np.float32), low, high), np.array([-2.0, 0.3], np.float32))
+
+
+def test_rows_of_a_batched_twin_are_single_twins(online):
+    options = {"simulator": str(online.folder), "action_repeat": 20}
+    batch = gym.make_vec(CARTPOLE, num_envs=3, autoreset_mode="Disabled", **options)
+    first, _ = batch.reset(seed=[4, 5, 6])
+    singles = [gym.make(CARTPOLE, **options) for _ in range(3)]
+    assert np.array_equal(first, np.stack([env.reset(seed=4 + i)[0] for i, env in enumerate(singles)]))
+    rng = np.random.default_rng(0)
+    for _ in range(12):
+        action = rng.uniform(-1, 1, (3, 1)).astype(np.float32)
+        observation, reward, *_ = batch.step(action)
+        alone = [env.step(a) for env, a in zip(singles, action, strict=True)]
+        assert np.array_equal(observation, np.stack([step[0] for step in alone]))
+        assert np.array_equal(reward, np.array([step[1] for step in alone]))

@@ -242,3 +242,22 @@ def test_a_window_of_one_task_only_and_what_is_refused():
     bad.reward[2] = np.nan
     with pytest.raises(WmbenchError, match="reward"):
         replay.add(bad)
+
+
+@pytest.mark.gpu
+def test_a_gpu_agrees_with_the_cpu():
+    from wmbench_baselines.tdmpc2.planner import Planner, PlanNoise
+
+    config = TDMPC2Config(**{**TINY.__dict__, "samples": 64, "prior_samples": 8})
+    plan_noise = PlanNoise.draw(config, 4, 2, torch.Generator().manual_seed(0), explore=True)
+    z, found = torch.softmax(torch.randn(4, 16, generator=torch.Generator().manual_seed(1)), -1), {}
+    for device in ("cpu", "cuda"):
+        model = opinionated(config).to(device)
+        there = PlanNoise(*(x.to(device) for x in plan_noise))
+        plan = Planner(model).plan(z.to(device), torch.zeros(4, 3, 2, device=device), DISCOUNT.to(device), there)
+        batch = Batch(*(None if x is None else x.to(device) for x in a_batch()))
+        noise = UpdateNoise(*(None if x is None else x.to(device) for x in the_noise()))
+        losses = Learner(model, DISCOUNT).update(batch, noise)
+        found[device] = plan.mean.cpu(), torch.stack([v.cpu() for v in losses.values()])
+    assert torch.allclose(found["cpu"][0], found["cuda"][0], atol=1e-3)
+    assert torch.allclose(found["cpu"][1], found["cuda"][1], rtol=1e-3, atol=1e-4)
