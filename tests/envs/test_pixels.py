@@ -1,5 +1,8 @@
 """Pictures as observations of MuJoCo's tasks: what they show, on what alone they depend, how they stack and batch."""
 
+import re
+from pathlib import Path
+
 import gymnasium as gym
 import mujoco
 import numpy as np
@@ -285,3 +288,12 @@ def test_uploads_are_shared_and_freed() -> None:
         env.close()
     assert mine() == 0
     assert len(mujoco_gl._uploads) <= mujoco_gl.IDLE + 1
+
+
+def test_the_page_s_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[2] / "docs" / "pixels.md"
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    for text in blocks:
+        exec(compile(text, "example", "exec"), {"__name__": "example"})

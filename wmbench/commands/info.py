@@ -40,6 +40,8 @@ def facts(card: TaskCard) -> Table:
         "success": f"{rule.kind}, threshold {rule.threshold:g}, decided {rule.when}",
         "threshold from": rule.source,
         "action": f"{card.action_convention}; outside the bounds: {card.action_rule}",
+        "cameras": ", ".join(card.cameras) or "-",
+        "render presets": ", ".join(card.presets) or "-",
         "tags": ", ".join(card.tags),
         "licence": card.license,
         "citation": card.citation,
