@@ -51,14 +51,14 @@ class _NormMish(torch.autograd.Function):
         n = (e + 2.0).mul_(e)
         below = n + 2.0
         tanh = n.div_(below)
-        ctx.save_for_backward(x, weight, bias, mean, scale, h, e, below, tanh)
-        return h * tanh
+        slope = torch.add(tanh, e.addcmul_(e, e).mul_(h).div_(below).div_(below), alpha=4.0, out=e)
+        ctx.save_for_backward(x, weight, bias, mean, scale, slope)  # the slope alone: buffers cost as much as sums
+        return tanh.mul_(h)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        x, weight, bias, mean, scale, h, e, below, tanh = ctx.saved_tensors
-        slope = torch.addcmul(e, e, e).mul_(h).div_(below).div_(below)
-        slope = torch.add(tanh, slope, alpha=4.0).mul_(gradient)
+        x, weight, bias, mean, scale, slope = ctx.saved_tensors
+        slope = slope * gradient
         needed = [True, ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
         of_x, of_weight, of_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
         for k in range(len(x)):
