@@ -82,8 +82,10 @@ class Perturbation:
 
     def draw(self, split: str, seed: int) -> float:
         """The value of an episode: a function of split, name and seed alone, rounded to four decimals."""
-        key = fold_in(keys_from_seeds([seed]), zlib.crc32(self.name.encode()))
-        which, place = (float(u) for u in uniform(key, 2)[0])
+        return self.value(split, *_numbers((self.name,), seed)[0])
+
+    def value(self, split: str, which: float, place: float) -> float:
+        """The value that two uniform numbers choose: one of far's ranges, and a place in it."""
         ranges = (self.near,) if split == "near" else self.far
         low, high = ranges[int(which * len(ranges))]
         if self.scale == "steps":
@@ -91,6 +93,12 @@ class Perturbation:
         if self.scale == "log":
             return round(math.exp(math.log(low) + place * (math.log(high) - math.log(low))), 4)
         return round(low + place * (high - low), 4)
+
+
+def _numbers(names: tuple[str, ...], seed: int) -> list[list[float]]:
+    """Two uniform numbers for each perturbation in the episode of a seed."""
+    labels = np.array([zlib.crc32(name.encode()) for name in names], dtype=np.int64)
+    return uniform(fold_in(keys_from_seeds([seed]), labels), 2).tolist()
 
 
 def _factor(name: str, meaning: str, absent: str, near: Range, far: tuple[Range, ...], source: str) -> Perturbation:
@@ -250,10 +258,10 @@ class World:
             Every perturbation of the task to its value.
         """
         values = {}
-        for name in self.names:
+        for name, (which, place) in zip(self.names, _numbers(self.names, seed), strict=True):
             asked, kind = self.asked.get(name, "nominal"), PERTURBATIONS[name]
             if isinstance(asked, str):
-                values[name] = kind.nominal if asked == "nominal" else kind.draw(asked, seed)
+                values[name] = kind.nominal if asked == "nominal" else kind.value(asked, which, place)
             else:
                 values[name] = asked
         return values

@@ -53,6 +53,7 @@ class ModelWorld:
         """
         self._model = model
         self._nominal = copy.copy(model)
+        self._scratch: tuple[Any, Any] | None = None  # a model and data in which derived numbers are computed
         self._in_force: dict[str, float] = {}
 
     def apply(self, values: Mapping[str, float]) -> None:
@@ -69,8 +70,13 @@ class ModelWorld:
                 getattr(model, field)[:] = getattr(nominal, field)
             model.stat.meaninertia, model.stat.meanmass = nominal.stat.meaninertia, nominal.stat.meanmass
         elif wanted.get("mass") != self._in_force.get("mass"):
-            changed = copy.copy(model)
-            mujoco.mj_setConst(changed, mujoco.MjData(changed))
+            if self._scratch is None:
+                scratch = copy.copy(nominal)
+                self._scratch = scratch, mujoco.MjData(scratch)
+            changed, data = self._scratch
+            for field in FIELDS["mass"]:
+                getattr(changed, field)[:] = getattr(model, field)
+            mujoco.mj_setConst(changed, data)
             for field in FOLLOWING:
                 getattr(model, field)[:] = getattr(changed, field)
             # MuJoCo computes its statistics only when it compiles; the solver's tolerance is relative to this one.

@@ -12,6 +12,9 @@ from wmbench.errors import CardError, StateError
 from wmbench.worlds import MOST_DELAY, PERTURBATIONS, World, sensor_noise
 from wmbench_envs.true_branch import Branched
 
+BLOCK = 64
+"""Steps whose observation noise is drawn at once."""
+
 
 class WorldBackend:
     """Another backend, whose episodes take place in the worlds that their seeds draw.
@@ -42,6 +45,7 @@ class WorldBackend:
         self._seed, self._count, self._delay = 0, 0, 0
         self._values: dict[str, float] = {}
         self._queue: list[np.ndarray] = []
+        self._noise: tuple[int, float, int, np.ndarray] | None = None
 
     def __getattr__(self, name: str) -> Any:
         """Whatever does not depend on the world, of the backend inside."""
@@ -68,7 +72,12 @@ class WorldBackend:
         share = self._values.get("noise")
         if not share:
             return observation
-        return observation + sensor_noise(self._card, [self._seed], [self._count], [share])[0]
+        block = self._count // BLOCK
+        if self._noise is None or self._noise[:3] != (self._seed, share, block):
+            counts = np.arange(block * BLOCK, (block + 1) * BLOCK)
+            drawn = sensor_noise(self._card, np.full(BLOCK, self._seed), counts, np.full(BLOCK, share))  # (BLOCK, O)
+            self._noise = self._seed, share, block, drawn
+        return observation + self._noise[3][self._count % BLOCK]
 
     def state_size(self) -> int:
         """S."""
