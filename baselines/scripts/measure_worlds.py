@@ -129,8 +129,8 @@ def draw(results: dict[str, Any]) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, len(results["tasks"]), figsize=(11, 3.2), layout="constrained")
-    for panel, (name, task) in zip(panels, results["tasks"].items(), strict=True):
+    figure, panels = plt.subplots(1, len(results["tasks"]), figsize=(11, 3.2), layout="constrained", squeeze=False)
+    for panel, (name, task) in zip(panels[0], results["tasks"].items(), strict=True):
         rows = task["worlds"][::-1]
         value = [row["return"]["value"] for row in rows]
         low = [v - row["return"]["ci_low"] for v, row in zip(value, rows, strict=True)]

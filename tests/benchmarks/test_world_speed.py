@@ -11,7 +11,7 @@ import pytest
 
 import wmbench
 
-STEPS = 4000
+STEPS = 2000
 WORLDS = {"physics": {"mass": 1.2, "gain": 0.9}, "delay": {"delay": 3}, "noise": {"noise": 0.1}}
 
 
