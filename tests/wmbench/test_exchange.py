@@ -197,6 +197,29 @@ def test_minari_reads_it(written, tmp_path, monkeypatch):
     assert not read.storage.jpeg_encoding
 
 
+@needs("minari")
+def test_minari_recovers_the_environment_as_it_was_recorded(tmp_path):
+    import minari
+
+    from wmbench.collecting import collect
+
+    data = collect("Gym-Hopper", tmp_path / "data", episodes=2, action_repeat=2, world={"mass": 1.5})
+    export(data, tmp_path / "hopper-v0", format="minari")
+    read = minari.MinariDataset(tmp_path / "hopper-v0" / "data")
+    env = read.recover_environment()
+    ours = data.episode(1)
+    observation, _ = env.reset(seed=ours.seed)
+    assert np.array_equal(observation, ours.observation[0])
+    for t in range(len(ours)):
+        observation, reward, *_ = env.step(np.array(ours.action[t]))
+        assert np.array_equal(observation, ours.observation[t + 1]) and reward == ours.reward[t]
+    back = import_(tmp_path / "hopper-v0", tmp_path / "back", format="minari")
+    same(data, back)
+    assert back.world(1)["mass"] == 1.5 and back.task.action_repeat == 2
+    with pytest.raises(DatasetError, match="action_repeat: 2 / 1"):
+        import_(tmp_path / "hopper-v0", tmp_path / "other", "Gym-Hopper", format="minari")
+
+
 @needs("rlds")
 def test_tensorflow_datasets_reads_it_as_rlds_means_it(written, tmp_path):
     import tensorflow_datasets as tfds

@@ -74,6 +74,16 @@ def test_what_minari_collects(collected, tmp_path):
 
 
 @needs("minari", "jax")
+def test_what_minari_collects_from_our_own_environments(collected, tmp_path):
+    path = collected("wmbench/Gym-Hopper-v0", action_repeat=4)
+    with pytest.raises(DatasetError, match=r"environment's arguments: \{'action_repeat': 4\} / \{\}"):
+        import_(path, tmp_path / "out", "Gym-Hopper", format="minari")
+    repeated = wmbench.task_card("Gym-Hopper").repeated(4)
+    data = import_(path, tmp_path / "out", repeated, format="minari")
+    assert len(data) == 2 and data.episode(0).terminated[-1]
+
+
+@needs("minari", "jax")
 def test_every_field_that_differs_is_named(collected, tmp_path):
     path = collected("Hopper-v5", steps=30, episodes=1, forward_reward_weight=2.0)
     with pytest.raises(DatasetError) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +21,7 @@ from wmbench.exchange.beside import KEY, assemble, describe, restore
 from wmbench.exchange.foreign import Facts, Steps, adopt, check_facts
 from wmbench.exchange.format import Advance, Format, Wanted
 from wmbench.exchange.notes import note
+from wmbench.views import View
 
 PLACES = {"action": "actions", "reward": "rewards", "terminated": "terminations", "truncated": "truncations"}
 SUCCESS = ("success", "is_success")
@@ -42,7 +45,7 @@ def export(dataset: Dataset, folder: Path, storage: str, advance: Advance) -> No
         folder / "data",
         observation_space=layout.observation_space(card, fields),
         action_space=layout.action_space(card),
-        env_spec=_spec(card),
+        env_spec=_spec(card, dataset.manifest),
         data_format=storage,
         jpeg_encoding=False,  # the default loses bits
     )
@@ -132,11 +135,19 @@ def _dataset_id(folder: Path) -> str:
     return name
 
 
-def _spec(card: TaskCard) -> Any:
-    """What ``recover_environment`` makes: the task's own environment, if it is installed."""
-    spec = gym.registry.get(card.id)
-    if spec is None:
+def _spec(card: TaskCard, manifest: Mapping[str, Any]) -> Any:
+    """What ``recover_environment`` makes: the task as it was recorded, if it is installed."""
+    if card.id not in gym.registry:
         note(f"{card.id} is not installed: Minari's recover_environment will not work on this dataset")
+        return None
+    spec = copy.deepcopy(gym.spec(card.id))
+    if card.action_repeat > 1:
+        spec.kwargs["action_repeat"] = card.action_repeat
+    if "world" in manifest:
+        spec.kwargs["world"] = manifest["world"]["asked"]
+    if view := manifest.get("view"):
+        known = {field.name: view[field.name] for field in dataclasses.fields(View) if field.name in view}
+        spec.kwargs |= View.from_json(known).options()
     return spec
 
 
