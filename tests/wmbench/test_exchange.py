@@ -3,6 +3,7 @@
 import json
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,9 +103,11 @@ def test_what_goes_out_comes_back(written, tmp_path, format, storage, seed, pict
 
 
 @pytest.mark.parametrize("format", EACH)
-def test_real_data(tmp_path, format):
+def test_real_data(tmp_path, format, monkeypatch):
     from wmbench.collecting import collect
 
+    monkeypatch.chdir(tmp_path)
+    tmp_path = Path("here")  # relative, as on the command line
     data = collect("Gym-Hopper", tmp_path / "data", policy=["random", "zero"], episodes=[8, 4])
     if format == "lerobot":
         with pytest.warns(ExchangeWarning, match="validation and test"):
@@ -328,9 +331,10 @@ def test_commands(written, tmp_path, capsys, monkeypatch):
     from wmbench.collecting import collect
 
     data = collect("Gym-Hopper", tmp_path / "data", episodes=4)
-    there, back = tmp_path / "hopper-v0", tmp_path / "back"
-    assert main(["export", str(tmp_path / "data"), "--format", "minari", "--out", str(there)]) == 0
-    assert main(["import", str(there), "--format", "minari", "--out", str(back)]) == 0
+    there = Path("minari", "hopper-v0")
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "data", "--format", "minari", "--out", str(there)]) == 0
+    assert main(["import", str(there), "--format", "minari", "--out", "back"]) == 0
     said = capsys.readouterr()
     assert data.digest[:12] in said.out and "4/4" in said.err and "note:" not in said.out
     assert (

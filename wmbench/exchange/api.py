@@ -45,7 +45,7 @@ def export(
         raise DatasetError(f"{format} has no storage {how!r}; there are {', '.join(found.storages)}")
     data = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
     with (
-        fresh_folder(Path(out)) as folder,
+        fresh_folder(Path(out).absolute()) as folder,  # Minari cannot size a dataset by a relative path
         progress(f"export {data.task.name} to {format}", len(data), show=show_progress) as advance,
     ):
         found.export(data, folder, how, advance)
@@ -92,7 +92,7 @@ def import_(
         raise DatasetError(f"{place} is no folder, and a {format} dataset is one")
     wanted = Wanted(card, control_hz, source or format)
     name = card.name if card else place.name
-    with fresh_folder(Path(out)) as folder:
+    with fresh_folder(Path(out).absolute()) as folder:
         with progress(f"import {name} from {format}", found.count(place), show=show_progress) as advance:
             card = found.import_(place, folder, wanted, advance)
         (folder / ".lock").unlink(missing_ok=True)
