@@ -64,9 +64,11 @@ class TrueVectorEnv(VectorEnv[Any, Any, Any]):
         if vectorization == "sync":
             self._rows: Any = SyncVectorEnv([row] * num_envs, autoreset_mode=autoreset_mode)
         else:
-            # A process forked after this one has opened an OpenGL context hangs at its own first picture.
+            # A process forked after this one has opened OpenGL or Vulkan hangs at its own first picture; Gymnasium
+            # makes an environment here first, for its spaces, and ManiSkill's opens its device at once.
             drawn = render_mode is not None or self.view.images
-            context = "forkserver" if drawn and "OpenGL" in sys.modules else None
+            opened = "OpenGL" in sys.modules or card.drawn_by == "vulkan"
+            context = "forkserver" if drawn and opened else None
             self._rows = AsyncVectorEnv([row] * num_envs, autoreset_mode=autoreset_mode, context=context)
         self.metadata = self._rows.metadata
         self.render_mode = render_mode

@@ -118,6 +118,15 @@ def test_goals_that_maniskill_hides_are_shown() -> None:
 
 
 @pytest.mark.usefixtures("device")
+def test_processes_draw_although_this_one_has_opened_the_device() -> None:
+    alone, _ = make("PushCube", observation="rgb", image_size=16).reset(seed=3)
+    options = {"observation": "rgb", "image_size": 16, "vectorization": "async"}
+    rows = gym.make_vec("wmbench/MS-PushCube-v0", num_envs=1, **options)
+    assert np.array_equal(rows.reset(seed=3)[0][0], alone)
+    rows.close()
+
+
+@pytest.mark.usefixtures("device")
 def test_a_device_may_have_colons_in_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """As that of a software driver; ManiSkill's own reading of such a name is left as it was."""
     import mani_skill.envs.utils.system.backend as module
