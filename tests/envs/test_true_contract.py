@@ -226,7 +226,7 @@ def test_numpy_seeds_and_large_seeds_work() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "fault"),
     [
-        ({"init": "somewhere"}, "init must be one of None, 'bank', 'true', got 'somewhere'"),
+        ({"init": "somewhere"}, "init must be None, 'bank', 'true', or the folder of a dataset, got 'somewhere'"),
         ({"observation": "smell"}, "observation must be one of 'state'"),
         ({"uncertainty": True}, "the true simulator has no uncertainty"),
         ({"uncertainty": 1}, "uncertainty must be one of False, True"),

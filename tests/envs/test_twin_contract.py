@@ -275,7 +275,7 @@ def test_a_model_of_another_task_is_refused(fitted):
         ({"simulator": "/nowhere/checkpoint"}, "no checkpoint folder /nowhere/checkpoint"),
         ({"simulator": "linaer"}, "did you mean 'linear'"),
         ({"simulator": "oracle", "init": "bank"}, "no bank of starts"),
-        ({"simulator": "oracle", "init": "flat"}, "init must be one of"),
+        ({"simulator": "oracle", "init": "flat"}, "init must be None"),
         ({"simulator": "oracle", "observation": "rgb"}, "observation must be one of"),
         ({"simulator": "oracle", "device": "abacus"}, "device 'abacus' cannot be used here"),
         ({"simulator": "oracle", "device": "cuda:77"}, "device 'cuda:77' cannot be used here"),
