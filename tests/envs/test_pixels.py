@@ -117,7 +117,7 @@ def test_the_card_names_the_model_s_cameras(card: TaskCard) -> None:
 def test_no_other_environment_changes_a_picture() -> None:
     """Uploads are shared between environments of a model, and the presets differ in what is uploaded."""
     first = {}
-    kinds = [(preset, size) for preset in ("fast", "full") for size in (24, 40)]
+    kinds = [("fast", 24), ("full", 24), ("full", 20), ("fast", 20)]
     for _ in range(2):
         for task in (TASK, "wmbench/Gym-HalfCheetah-v0"):
             envs = {}
@@ -129,7 +129,7 @@ def test_no_other_environment_changes_a_picture() -> None:
             for key, env in envs.items():
                 assert np.array_equal(env.set_state(env.get_state()), first[key])
                 env.close()
-    for size in (24, 40):
+    for size in (24, 20):
         fast, full = (first["wmbench/Gym-HalfCheetah-v0", preset, size].astype(int) for preset in ("fast", "full"))
         assert not np.array_equal(fast, full)
         assert np.abs(fast - full).mean() < 8  # nearly the same picture
