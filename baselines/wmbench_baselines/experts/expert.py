@@ -37,11 +37,11 @@ SCRIPTED: dict[str, tuple[type[Controller], str]] = {
     "wmbench/MS-StackCube-v0": (StackCube, "grasp, lift, place"),
     "wmbench/MS-PullCube-v0": (Slide, "push from behind"),
     "wmbench/MS-PokeCube-v0": (PokeCube, "grasp the peg, align, push"),
+    "wmbench/MS-PlaceSphere-v0": (PlaceSphere, "grasp, lift, place"),
 }
 """Task id to its controller and to what that does, in words."""
 
 CANDIDATES: dict[str, tuple[type[Controller], str]] = {
-    "wmbench/MS-PlaceSphere-v0": (PlaceSphere, "grasp, lift, place"),
     "wmbench/MS-RollBall-v0": (RollBall, "strike from behind"),
     "wmbench/MS-PegInsertionSide-v0": (PegInsertionSide, "grasp, align, insert"),
     "wmbench/MS-PlugCharger-v0": (PlugCharger, "grasp, align, insert"),
