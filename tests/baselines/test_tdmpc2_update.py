@@ -245,6 +245,7 @@ def test_a_window_of_one_task_only_and_what_is_refused():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_agrees_with_the_cpu():
     from wmbench_baselines.tdmpc2.planner import Planner, PlanNoise
 
