@@ -12,7 +12,7 @@ import torch
 from wmbench.cards import ModelCard, TaskCard
 from wmbench.errors import StateError
 from wmbench.protocols import Prediction, Start, State
-from wmbench_envs.true_env import HEADER
+from wmbench_envs.true_branch import HEADER
 
 ENDED = 3
 """Where a true environment's state says that the episode is over."""

@@ -25,7 +25,7 @@ class Replayed(Protocol):
         ...
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """See :class:`wmbench_envs.true_env.Backend`."""
+        """See :class:`wmbench_envs.true_backend.Backend`."""
         ...
 
 

@@ -16,7 +16,8 @@ from wmbench.cards import TaskCard
 from wmbench.errors import CardError, StateError, WorldError
 from wmbench.worlds import PERTURBATIONS, parse_world, supported
 from wmbench_envs.mujoco_world import ModelWorld
-from wmbench_envs.true_env import HEADER, TrueEnv
+from wmbench_envs.true_branch import HEADER
+from wmbench_envs.true_env import TrueEnv
 
 CARDS = [pytest.param(card, id=card.name) for card in wmbench.task_cards().values()]
 FAR = {"mass": 2.0, "friction": 0.15, "damping": 0.2, "gain": 0.4, "gravity": 0.5}

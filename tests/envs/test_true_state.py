@@ -16,7 +16,8 @@ import wmbench
 from wmbench.cards import TaskCard
 from wmbench.errors import LifecycleError, StateError
 from wmbench.protocols import Simulator
-from wmbench_envs.true_env import HEADER, TrueEnv
+from wmbench_envs.true_branch import HEADER
+from wmbench_envs.true_env import TrueEnv
 
 CARDS = [pytest.param(card, id=card.name) for card in wmbench.task_cards().values()]
 DERIVED = [
