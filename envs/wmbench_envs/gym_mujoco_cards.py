@@ -250,7 +250,7 @@ def _reacher() -> TaskCard:
             "distance",
             0.019,
             "fingertip (radius 0.01 m) and target (radius 0.009 m in reacher.xml) touch when the episode ends; the "
-            "threshold in Gymnasium's registry, a mean return of -3.75, says of a single episode how far its target was",
+            "threshold in Gymnasium's registry, a mean return of -3.75, says of one episode how far its target was",
             dims=(8, 9),
             when="end",
         ),
