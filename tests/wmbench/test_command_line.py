@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,6 +69,10 @@ def test_list_filters_by_what_can_be_seen_and_run(
     assert names("--runnable", "--observation", "state+rgb") == [name for name in every if name not in maniskill]
     assert main(["list", "--suite", "maniskill", "--observation", "rgb"]) == 0
     assert "SAPIEN finds no Vulkan device" in capsys.readouterr().out
+    assert main(["list", "--suite", "maniskill", "--observation", "rgb", "--runnable"]) == 0
+    text = capsys.readouterr().out
+    assert "0 tasks" in text
+    assert f"{len(maniskill)} others cannot be run here: SAPIEN finds no Vulkan device" in text.replace("\n", " ")
 
 
 def test_list_refuses_what_nobody_has(capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,3 +155,47 @@ def test_every_task_can_be_read_on_a_narrow_terminal(
     words = capsys.readouterr().out.split()
     for card in task_cards().values():
         assert card.name in words
+
+
+@pytest.mark.parametrize(
+    ("options", "folder"),
+    [
+        ({}, "Gym-Reacher"),
+        ({"observation": "rgb"}, "Gym-Reacher-rgb"),
+        ({"observation": "rgb+depth"}, "Gym-Reacher-rgb-depth"),
+        ({"observation": "state+rgb", "world": "far", "action_repeat": 2}, "Gym-Reacher-x2-far-rgb"),
+    ],
+)
+def test_a_dataset_is_named_after_what_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], folder: str
+) -> None:
+    from wmbench.commands import collect
+
+    class Seen(Exception):
+        pass
+
+    def stop(card: Any, out: Path, **_: Any) -> None:
+        raise Seen(str(out))
+
+    monkeypatch.setattr(collect, "collect", stop)
+    with pytest.raises(Seen, match=f"^datasets/{folder}$"):
+        collect.main("Gym-Reacher", **options)
+
+
+def test_the_line_after_training_names_the_action_repeat() -> None:
+    from types import SimpleNamespace
+
+    from wmbench.commands.train import next_line
+    from wmbench.registration import task_card
+
+    card = task_card("Gym-Reacher")
+    model = SimpleNamespace(predicts=frozenset({"observation"}))
+    policy = SimpleNamespace()
+
+    def line(own: Any, repeat: int) -> str:
+        return next_line(SimpleNamespace(task=card.repeated(repeat), card=own), Path("c"))
+
+    assert line(model, 1) == 'gym.make("wmbench/Gym-Reacher-v0", simulator="c")'
+    assert line(model, 2) == 'gym.make("wmbench/Gym-Reacher-v0", simulator="c", action_repeat=2)'
+    assert line(policy, 1) == "wmbench evaluate Gym-Reacher --policy c"
+    assert line(policy, 3) == "wmbench evaluate Gym-Reacher --policy c --action-repeat 3"

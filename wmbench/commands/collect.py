@@ -57,7 +57,7 @@ def main(
     card = task_card(task)
     elsewhere = read_world(world)
     asked = ("" if action_repeat == 1 else f"-x{action_repeat}") + world_suffix(elsewhere)
-    asked += observation.removeprefix("state").replace("+", "-") if "+" in observation else ""
+    asked += "".join(f"-{name}" for name in observation.split("+") if name != "state")
     folder = out or Path("datasets") / f"{card.name}{asked}"
     dataset = collect(
         card,

@@ -41,16 +41,16 @@ def main(
     if what in ("tasks", "all"):
         cards = select_tasks(suite, tag, observation, model)
         obstacles = {card.id: obstacle(card, observation) for card in cards}
-        if runnable:
-            cards = [card for card in cards if obstacles[card.id] is None]
+        shown = [card for card in cards if obstacles[card.id] is None] if runnable else cards
         if names:
-            console.print("\n".join(card.name for card in cards), highlight=False, soft_wrap=True)
+            console.print("\n".join(card.name for card in shown), highlight=False, soft_wrap=True)
         else:
-            console.print(task_table(cards))
+            console.print(task_table(shown))
+            which = "others" if runnable else "of these"
             for reason in sorted({found for card in cards if (found := obstacles[card.id])}):
                 hit = [card.name for card in cards if obstacles[card.id] == reason]
                 console.print(
-                    f"[yellow]{len(hit)} of these cannot be run here: {reason}[/] (wmbench doctor says more)",
+                    f"[yellow]{len(hit)} {which} cannot be run here: {reason}[/] (wmbench doctor says more)",
                     highlight=False,
                     soft_wrap=True,
                 )

@@ -60,13 +60,15 @@ def main(words: list[str]) -> None:
     word = "already trained" if done.kept else "trained"
     console.print(f"{word}: {done.folder}", highlight=False, soft_wrap=True)
     if dataclasses.is_dataclass(done.model.config):
-        console.print(
-            f'gym.make("{done.model.task.id}", simulator="{done.folder}")'
-            if getattr(done.model.card, "predicts", None)
-            else f"wmbench evaluate {done.model.task.name} --policy {done.folder}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        console.print(next_line(done.model, done.folder), highlight=False, soft_wrap=True)
+
+
+def next_line(model: Any, folder: Path) -> str:
+    """What makes use of a checkpoint: a line of Python for a world model, a command for a policy."""
+    card, repeat = model.task, model.task.action_repeat
+    if getattr(model.card, "predicts", None):
+        return f'gym.make("{card.id}", simulator="{folder}"' + (f", action_repeat={repeat})" if repeat > 1 else ")")
+    return f"wmbench evaluate {card.name} --policy {folder}" + (f" --action-repeat {repeat}" if repeat > 1 else "")
 
 
 main.takes_argv = True  # type: ignore[attr-defined]
