@@ -162,14 +162,14 @@ def make_vec(
         autoreset_mode = autoreset_mode.value
     _one_of(card, "autoreset_mode", autoreset_mode, tuple(AUTORESET))
     if simulator is None and card.physics == "physx-cpu" and str(device).startswith("cuda"):
-        if (vectorization, render_mode, other) != ("sync", None, None) or view.images or card.action_repeat > 1:
-            raise ValueError(
-                f"{card.id}: the GPU simulation gives states of single control steps of the nominal world from one "
-                "process; async vectorization, pictures, action_repeat and other worlds need device='cpu'"
-            )
         if other is not None:
             raise WorldError(
                 f"{card.id}: the GPU simulation has the nominal world alone; other worlds need device='cpu'"
+            )
+        if (vectorization, render_mode) != ("sync", None) or view.images or card.action_repeat > 1:
+            raise ValueError(
+                f"{card.id}: the GPU simulation gives states of single control steps from one process; async "
+                "vectorization, pictures and action_repeat need device='cpu'"
             )
         from wmbench_envs.maniskill_vector import ManiSkillVectorEnv
 

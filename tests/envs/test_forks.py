@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -106,5 +107,5 @@ def test_a_child_that_dies_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> N
     parent = os.getpid()
     monkeypatch.setattr(env._backend, "step", lambda action: os._exit(0) if os.getpid() != parent else None)
     assert env.branch(*rows) is None
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)  # none is left
+    with contextlib.suppress(ChildProcessError):  # no children at all
+        assert os.waitpid(-1, os.WNOHANG) == (0, 0)  # of the others, if there are any, none is left that has died

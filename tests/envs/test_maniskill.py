@@ -86,7 +86,8 @@ def as_given(card: TaskCard, action: np.ndarray) -> Any:
 @pytest.mark.parametrize("card", ALL)
 def test_tasks_equal_the_bare_environment(card: TaskCard) -> None:
     env, raw = gym.make(card.id).unwrapped, bare(card)
-    assert gym.registry[card.backend_id].max_episode_steps == card.horizon
+    longer = {"MS-LiftPegUpright": 100}  # raising the peg takes 40 to 60 steps, and ManiSkill gives 50
+    assert longer.get(card.name, gym.registry[card.backend_id].max_episode_steps) == card.horizon
     inner = raw.unwrapped
     assert inner.control_freq == card.control_hz
     uids = inner.robot_uids if isinstance(inner.robot_uids, tuple) else (inner.robot_uids,)

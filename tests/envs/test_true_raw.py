@@ -186,7 +186,8 @@ def test_a_posed_scene_shows_the_positions_of_the_observation(card: TaskCard) ->
         else:
             observation = backend._env._get_obs().astype(np.float32)
         before = env.unwrapped.get_state()
-        posed = backend._scene.posed(observation.astype(np.float64))
+        backend._scene._pose(observation.astype(np.float64))
+        posed = backend._scene._stage()
         meant = np.array([named_value(card, card.observation[i].name, model, posed) for i in shown])
         if name := card.kwargs.get("place"):
             target, (finger, x, y) = next(iter(name.items()))

@@ -276,7 +276,7 @@ def test_a_model_of_another_task_is_refused(fitted):
         ({"simulator": "linaer"}, "did you mean 'linear'"),
         ({"simulator": "oracle", "init": "bank"}, "no bank of starts"),
         ({"simulator": "oracle", "init": "flat"}, "init must be None"),
-        ({"simulator": "oracle", "observation": "rgb"}, "observation must be one of"),
+        ({"simulator": "oracle", "observation": "rgb"}, "predicts the state and no pictures"),
         ({"simulator": "oracle", "device": "abacus"}, "device 'abacus' cannot be used here"),
         ({"simulator": "oracle", "device": "cuda:77"}, "device 'cuda:77' cannot be used here"),
         ({"simulator": "oracle", "render_mode": "human"}, "render_mode must be None or 'rgb_array'"),
