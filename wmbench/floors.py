@@ -45,13 +45,16 @@ def shipped_floor(task: TaskCard) -> Floor | None:
     return Floor(steps, row["rate"], int(entry["horizon"]))
 
 
-def floor_arrays(task: TaskCard) -> dict[str, np.ndarray]:
+def floor_arrays(task: TaskCard | None) -> dict[str, np.ndarray]:
     """What a recording without disturbed simulators holds of the floor.
+
+    Args:
+        task: The task; None for one whose shipped floor does not hold, as in another world.
 
     Returns:
         ``floor_steps`` (), infinite where none was seen, and ``floor_rate`` (); NaN if unknown.
     """
-    floor = shipped_floor(task)
+    floor = None if task is None else shipped_floor(task)
     steps, rate = (math.nan, None) if floor is None else (floor.steps, floor.rate)
     return {"floor_steps": np.array(steps), "floor_rate": np.array(math.nan if rate is None else rate)}
 

@@ -104,3 +104,19 @@ def test_the_commands_take_a_world(tmp_path, monkeypatch, capsys) -> None:
     text = capsys.readouterr().out
     assert all(name in text for name in NAMES)
     assert "gravity" not in text.split("other worlds")[1]
+
+
+def test_data_of_another_world_are_measured_by_what_needs_no_simulator(tmp_path) -> None:
+    from wmbench.measuring import gather_subjects, measure_all
+
+    near = wmbench.collect("Gym-Hopper", tmp_path / "near", episodes=12, world="near", split=(0.5, 0.2, 0.3))
+    small = {"windows": 2, "horizon": 5}
+    options = {"one-step": {"limit": 40}, "drift": small, "uncertainty": small, "constraints": small}
+    subjects, notes = gather_subjects(near, ["ensemble"], ["random"]), {}
+    done = measure_all(subjects, options=options, event=lambda name, what, seconds: notes.update({name: what}))
+    assert set(done) == {"one-step", "drift", "heads", "constraints", "uncertainty"}
+    assert "another world" in done["drift"].recording.meta["floor"]
+    assert np.isnan(done["drift"].recording.arrays["floor_steps"])  # the shipped one is of the nominal world
+    assert "nominal world" in notes["counterfactual"] and "'near'" in notes["success"]
+    with pytest.raises(DatasetError, match="ranking runs the true simulator of the nominal world"):
+        measure_all(subjects, only=["ranking"])

@@ -55,12 +55,12 @@ def _latency(subjects: Subjects, **options: Any) -> Recording:
     return record_latency(subjects.task, simulators, subjects.policies, **options)
 
 
-ONE_STEP = Recorder("one-step", _of_models(record_one_step))
-DRIFT = Recorder("drift", _of_models(record_drift))
-HEADS = Recorder("heads", _of_models(record_heads))
+ONE_STEP = Recorder("one-step", _of_models(record_one_step), anywhere=True)
+DRIFT = Recorder("drift", _of_models(record_drift), anywhere=True)
+HEADS = Recorder("heads", _of_models(record_heads), anywhere=True)
 COUNTERFACTUAL = Recorder("counterfactual", _of_models(record_counterfactuals))
-UNCERTAINTY = Recorder("uncertainty", _of_models(record_uncertainty))
-IMAGES = Recorder("images", _of_models(record_images), full=False)
+UNCERTAINTY = Recorder("uncertainty", _of_models(record_uncertainty), anywhere=True)
+IMAGES = Recorder("images", _of_models(record_images), full=False, anywhere=True)
 SUCCESS = Recorder("success", _success, policies=1)
 AGREEMENT = Recorder("agreement", _agreement, policies=3)
-LATENCY = Recorder("latency", _latency, full=False)
+LATENCY = Recorder("latency", _latency, full=False, anywhere=True)

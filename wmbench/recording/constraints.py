@@ -146,4 +146,4 @@ def _record(subjects: Subjects, **options: Any) -> Recording:
     return record_constraints(subjects.models, subjects.dataset, **{"seed": subjects.seed, **options})
 
 
-RECORDER = Recorder("constraints", _record)
+RECORDER = Recorder("constraints", _record, anywhere=True)

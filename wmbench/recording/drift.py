@@ -117,7 +117,7 @@ def record_drift(
         seed: Of the choice of windows, of the models' keys and of the disturbances.
         floor: Whether to run the true simulator from disturbed states beside the models. Left out, with a note in
             the recording's meta, where the dataset or the simulator does not allow it. Where there is none the
-            floor that ships with the task stands in.
+            floor that ships with the task stands in, in the nominal world.
         with_baselines: Whether copy-last, mean-delta and linear stand beside the models (those not given already).
 
     Raises:
@@ -159,7 +159,7 @@ def record_drift(
         **describe(dataset),
     }
     if "floor" not in roles:
-        arrays |= floor_arrays(dataset.task)
+        arrays |= floor_arrays(None if "world" in dataset.manifest else dataset.task)
     return Recording("drift", arrays, meta)
 
 

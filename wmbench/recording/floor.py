@@ -43,6 +43,8 @@ def record_floor(
     """
     if states is None:
         return {}, "no floor: the dataset holds no simulator states"
+    if "world" in dataset.manifest:
+        return {}, "no floor: the dataset was recorded in another world than the nominal one"
     own = simulator is None
     simulator = gym.make(dataset.task.id, **dataset.task.options()).unwrapped if own else simulator
     try:

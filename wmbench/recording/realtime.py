@@ -186,4 +186,4 @@ def _record(subjects: Subjects, **options: Any) -> Recording:
     return record_realtime(subjects.task, subjects.policies, simulators, **options)
 
 
-RECORDER = Recorder("real-time", _record, policies=1, full=False)
+RECORDER = Recorder("real-time", _record, policies=1, full=False, anywhere=True)

@@ -77,12 +77,15 @@ class Recorder:
         function: Subjects and options that replace its own to a recording.
         policies: How many policies it needs at least; with fewer it is left out, with a note.
         full: Whether a full measurement includes it; what takes minutes or wants the machine to itself does not.
+        anywhere: Whether a dataset of another world will do, because nothing runs in the true simulator, which here is
+            that of the nominal world.
     """
 
     name: str
     function: Callable[..., Recording]
     policies: int = 0
     full: bool = True
+    anywhere: bool = False
 
     def __call__(self, subjects: Subjects, **options: Any) -> Recording:
         """Record."""
@@ -92,4 +95,9 @@ class Recorder:
         """Why it cannot record these subjects; None if it can."""
         if len(subjects.policies) < self.policies:
             return f"{self.name} needs {self.policies} policies or more, there are {len(subjects.policies)}"
+        if not self.anywhere and (world := subjects.dataset.manifest.get("world")):
+            return (
+                f"{self.name} runs the true simulator of the nominal world, but {subjects.dataset.folder} was recorded "
+                f"in the world {world['asked']!r}"
+            )
         return None
