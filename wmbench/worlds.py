@@ -101,8 +101,10 @@ def _numbers(names: tuple[str, ...], seed: int) -> list[list[float]]:
     return uniform(fold_in(keys_from_seeds([seed]), labels), 2).tolist()
 
 
-def _factor(name: str, meaning: str, absent: str, near: Range, far: tuple[Range, ...], source: str) -> Perturbation:
-    return Perturbation(name, "factor", meaning, 1.0, near, far, (0.0, 20.0), "log", "physics", absent, source)
+def _factor(
+    name: str, meaning: str, absent: str, near: Range, far: tuple[Range, ...], source: str, least: float = 0.0
+) -> Perturbation:
+    return Perturbation(name, "factor", meaning, 1.0, near, far, (least, 20.0), "log", "physics", absent, source)
 
 
 def _look(
@@ -126,6 +128,7 @@ PERTURBATIONS: dict[str, Perturbation] = {
             (0.75, 1.25),
             ((0.4, 0.5), (1.5, 2.5)),
             f"near: the random range of {_PACKER} (density, HalfCheetah and Hopper); far: beyond their extreme range",
+            least=0.05,  # without mass MuJoCo gives up, and PhysX's numbers are not finite
         ),
         _factor(
             "friction",
