@@ -19,6 +19,10 @@ class StateError(WmbenchError, ValueError):
     """A simulator state of the wrong size, or one that belongs to another task."""
 
 
+class SimulationError(WmbenchError, ArithmeticError):
+    """A true simulator whose numbers are no longer finite: its physics has become unstable."""
+
+
 class WorldError(WmbenchError, ValueError):
     """A world that a task does not have, with those that it has."""
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import mujoco
 import numpy as np
+from dm_control.rl.control import PhysicsError
 
 from wmbench.cards import TaskCard
+from wmbench.errors import SimulationError
 from wmbench.views import View
 from wmbench_envs.mujoco_branch import PHYSICS, Seen, Stepper, fill
 from wmbench_envs.mujoco_contacts import Physics
@@ -73,7 +75,11 @@ class DmControl:
         """As the environment's own step; an end with a positive discount is a truncation."""
         physics, task = self._physics, self._task
         task.before_step(action, physics)
-        physics.step(self._sub_steps)
+        try:
+            physics.step(self._sub_steps)
+        except PhysicsError as error:
+            reason = " ".join(str(error).split())
+            raise SimulationError(f"{self._card.id}: MuJoCo finds the simulation unstable ({reason})") from error
         task.after_step(physics)
         reward = float(task.get_reward(physics))
         observation = self._flat(task.get_observation(physics))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from math import isfinite
 from typing import Any, NoReturn
 
 import gymnasium as gym
@@ -11,7 +12,7 @@ import numpy as np
 
 from wmbench.cards import SuccessRule, TaskCard
 from wmbench.checks import ActionCheck, misuse
-from wmbench.errors import RenderError, StateError
+from wmbench.errors import RenderError, SimulationError, StateError
 from wmbench.views import View
 from wmbench.worlds import World
 from wmbench_envs.frames import Frames
@@ -140,10 +141,18 @@ class TrueEnv(gym.Env[Any, np.ndarray]):
         Raises:
             LifecycleError: Before reset, after the episode's end, or after close.
             InvalidActionError: The action is not acceptable; nothing has moved.
+            SimulationError: The simulation has become unstable, as it may in another world: no number that is not
+                finite gets out, and the episode is over.
         """
         if not self._ready:
             self._misuse("step")
-        observation, reward, terminated, truncated, info = self._advance(self._check(action))
+        try:
+            observation, reward, terminated, truncated, info = self._advance(self._check(action))
+            if not (isfinite(reward) and np.isfinite(observation).all()):
+                raise SimulationError(f"{self.card.id}: reward or observation are not finite")
+        except SimulationError as error:
+            self._ready = False
+            raise SimulationError(f"{error}, at step {self._steps + 1} of the episode; reset to go on") from error
         self._steps += 1
         self._return += reward
         if self._steps >= self._horizon:

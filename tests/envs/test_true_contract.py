@@ -18,7 +18,7 @@ from gymnasium.utils.env_checker import check_env
 
 import wmbench
 from wmbench.cards import TaskCard
-from wmbench.errors import InvalidActionError, LifecycleError, NotRegisteredError, RenderError
+from wmbench.errors import InvalidActionError, LifecycleError, NotRegisteredError, RenderError, SimulationError
 
 CARDS = [pytest.param(card, id=card.name) for card in wmbench.task_cards().values()]
 UNAVOIDABLE = re.compile(
@@ -259,3 +259,24 @@ def test_ids_work_without_importing_the_package_first() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "(5,)"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_simulation_that_blows_up_says_so_and_lets_no_number_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    wild = gym.make("wmbench/DMC-WalkerWalk-v0", world={"mass": 0.1, "gain": 20.0, "damping": 20.0}).unwrapped
+    wild.reset(seed=0)
+    rng = np.random.default_rng(0)
+    with pytest.raises(SimulationError, match=r"DMC-WalkerWalk-v0: .*unstable.*step \d+ of the episode"):
+        for _ in range(wild.card.horizon):
+            wild.step(rng.uniform(-1, 1, 6).astype(np.float32))
+    with pytest.raises(LifecycleError):
+        wild.step(np.ones(6, np.float32))
+    assert np.isfinite(wild.reset(seed=1)[0]).all()
+    env = gym.make("wmbench/Gym-Hopper-v0").unwrapped
+    env.reset(seed=0)
+    observation, *rest = env._backend.step(np.zeros(3, np.float32))
+    for bad in ((np.full_like(observation, np.nan), *rest), (observation, np.inf, *rest[1:])):
+        env.reset(seed=0)
+        monkeypatch.setattr(env, "_advance", lambda action, bad=bad: bad)
+        with pytest.raises(SimulationError, match="not finite, at step 1"):
+            env.step(np.zeros(3, np.float32))

@@ -301,14 +301,30 @@ def test_pusher_succeeds_where_the_object_lies_on_the_goal() -> None:
         assert env.step(np.zeros(7, dtype=np.float32))[4]["success"] is success
 
 
+def test_reacher_succeeds_where_finger_and_target_touch() -> None:
+    env = gym.make("wmbench/Gym-Reacher-v0")
+    model, data = simulators(env)
+    assert env.unwrapped.card.success.threshold == pytest.approx(
+        model.geom("fingertip").size[0] + model.geom("target").size[0]
+    )
+    for gap, success in ((0.0, True), (0.018, True), (0.02, False)):
+        env.reset(seed=0)
+        for _ in range(50):
+            data.qvel[:] = 0
+            x, y, _ = data.body("fingertip").xpos
+            data.joint("target_x").qpos[0], data.joint("target_y").qpos[0] = x + gap, y
+            info = env.step(np.zeros(2, dtype=np.float32))[4]
+        assert info["success"] is success
+
+
 @pytest.mark.parametrize("card", GYM)
 def test_thresholds_are_those_of_the_registry(card: TaskCard) -> None:
     registered = gym.spec(card.backend_id).reward_threshold
     if "registry" in card.success.source and card.success.kind == "return":
         assert card.success.threshold == registered
     else:
-        assert card.name in ("Gym-Walker2d", "Gym-Humanoid", "Gym-Pusher")
-        assert registered in (None, 0.0)
+        assert card.name in ("Gym-Walker2d", "Gym-Humanoid", "Gym-Pusher", "Gym-Reacher")
+        assert registered in (None, 0.0, -3.75)  # Reacher's is one for a mean of episodes
 
 
 def test_cards_are_complete_and_cost_no_simulator() -> None:

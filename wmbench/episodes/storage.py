@@ -101,6 +101,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
+        if str(folder).startswith("frozen:"):
+            raise DatasetError(
+                f"{folder}: a frozen test set is for `wmbench inspect` and `wmbench record` alone, so that nothing is "
+                "trained on it; its folder is what wmbench.frozen(TASK).folder says"
+            ) from None
         raise DatasetError(
             f"{folder} is no dataset, {MANIFEST} is missing: make one with  wmbench collect TASK --out {folder}"
         ) from None
