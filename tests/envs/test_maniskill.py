@@ -353,7 +353,12 @@ def test_what_the_backend_does_not_know_is_said() -> None:
     assert env.violations(np.zeros((2, 10), np.float32)) == {}
     assert env.moving().start == env.moving().stop
     twins, why = record_floor(
-        SimpleNamespace(task=env.card), state[None], np.zeros((1, 2, 1)), np.ones((1, 2), bool), 0, simulator=env
+        SimpleNamespace(task=env.card, manifest={}),
+        state[None],
+        np.zeros((1, 2, 1)),
+        np.ones((1, 2), bool),
+        0,
+        simulator=env,
     )
     assert twins == {} and why.startswith("no floor: ")
 

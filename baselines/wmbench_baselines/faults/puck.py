@@ -169,6 +169,7 @@ class PuckData:
 
     folder, digest, task = "in memory", "0" * 64, TASK
     fields = {"state": {"per": "state"}}  # noqa: RUF012
+    manifest: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(self, seed: int, *, train: int = 16, test: int = 24, steps: int = 40) -> None:
         """Collect episodes of a seed; the first ``train`` ones are the train split."""
