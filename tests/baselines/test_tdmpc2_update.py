@@ -244,6 +244,15 @@ def test_a_window_of_one_task_only_and_what_is_refused():
         replay.add(bad)
 
 
+def test_embeddings_of_tasks_keep_a_norm_of_at_most_one():
+    model = opinionated(actions=(2, 1))
+    with torch.no_grad():
+        model.task_embedding.weight.mul_(50.0)
+    batch = a_batch(torch.tensor([0, 1, 0, 1, 0, 1]))
+    Learner(model, torch.tensor([0.9, 0.9])).update(batch, the_noise())
+    assert (model.task_embedding.weight.norm(dim=1) <= 1 + 1e-6).all()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_agrees_with_the_cpu():
