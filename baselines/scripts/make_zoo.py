@@ -32,6 +32,8 @@ UNTRAINED = {
     "early-stop": ("early-stop", "scripted", "the expert for half of the episode, then no action"),
 }
 """Name to reference, algorithm and note; left out where the task has no expert."""
+DEGRADED = {"actor-noisy": 0.3, "actor-shaky": 0.6}
+"""Name to noise, in half widths of the action box, of the shipped actor where there is one."""
 
 
 def main(
@@ -50,7 +52,7 @@ def main(
     """
     for name in tasks:
         card = task_card(name)
-        members = [*untrained(card), *trained(card, work / name, seed)]
+        members = [*untrained(card), *cloned(card, work / name, seed), *trained(card, work / name, seed)]
         command = f"python baselines/scripts/make_zoo.py {name} --episodes {episodes} --seed {seed}"
         out = ZOOS / f"{card.id.removeprefix('wmbench/')}.json"
         zoo = freeze_zoo(card, members, out, episodes=episodes, seed=seed, work=work / name / "truth", command=command)
@@ -72,6 +74,9 @@ def untrained(card: TaskCard) -> list[Member]:
             provenance = checkpoints.read_config(folder)["provenance"]
             note = f"shipped, trained for {provenance['step']} steps"
             members.append(Member(name, name, provenance["algorithm"].split(",")[0], note))
+            if name == "actor":
+                for worse, noise in DEGRADED.items():
+                    members.append(Member(worse, f"actor+noise{noise}", members[-1].algorithm, f"actor, noise {noise}"))
     return members
 
 
@@ -83,18 +88,39 @@ def _exists(reference: str, card: TaskCard) -> bool:
     return True
 
 
+def cloned(card: TaskCard, folder: Path, seed: int) -> list[Member]:
+    """Behaviour cloning on a few and on more demonstrations, copied to where shipped checkpoints lie."""
+    members = []
+    for unit in sorted(folder.glob(f"bc*-{seed}"), key=lambda path: len(path.name)):
+        if not (unit / checkpoints.CONFIG).exists():
+            continue
+        name = unit.name.removesuffix(f"-{seed}")
+        ship(unit, name, card)
+        note = f"behaviour cloning on {name.removeprefix('bc')} demonstrations"
+        members.append(Member(name, name, "BC", note))
+    shipped_checkpoints.cache_clear()  # they have just become more
+    return members
+
+
+def ship(source: Path, name: str, card: TaskCard) -> None:
+    """Copy a checkpoint to where shipped ones lie."""
+    target = CHECKPOINTS / name / card.id.removeprefix("wmbench/")
+    target.mkdir(parents=True, exist_ok=True)
+    for file in (checkpoints.CONFIG, checkpoints.WEIGHTS):
+        shutil.copy(source / file, target)
+
+
 def trained(card: TaskCard, folder: Path, seed: int) -> list[Member]:
     """Snapshots chosen from every training, copied to where shipped checkpoints lie."""
     members = []
     for unit in sorted(folder.glob(f"*-{seed}")):
+        if not (unit / "curve.jsonl").exists():
+            continue
         curve = [json.loads(line) for line in (unit / "curve.jsonl").read_text().splitlines()]
         for step, why in choose(curve).items():
             algorithm = unit.name.removesuffix(f"-{seed}")
             name = f"{algorithm}-{round(step / 1000):03d}k"
-            target = CHECKPOINTS / name / card.id.removeprefix("wmbench/")
-            target.mkdir(parents=True, exist_ok=True)
-            for file in (unit / f"step-{step:07d}").iterdir():
-                shutil.copy(file, target)
+            ship(unit / f"step-{step:07d}", name, card)
             members.append(Member(name, name, algorithm.upper(), f"{step} steps of training: {why}"))
     shipped_checkpoints.cache_clear()  # they have just become more
     return members

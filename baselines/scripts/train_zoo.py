@@ -1,10 +1,11 @@
-"""Trains the policies of the zoo: SAC, TD3 and PPO on each core task, with snapshots; goes on where it stopped.
+"""Trains the policies of the zoo: SAC, TD3, PPO and BC on each core task; goes on where it stopped.
 
 Example:
     nice python baselines/scripts/train_zoo.py --work runs/zoo
 
 `make_zoo.py` then chooses among the snapshots. Every unit (task and algorithm) has a folder of its own, whose
-`curve.jsonl` gains a line per snapshot; a unit that has reached its steps is skipped.
+`curve.jsonl` gains a line per snapshot; a unit that has reached its steps is skipped. BC is trained on a few and on
+more episodes of the task's demonstrator.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ import train_sac_actor
 import tyro
 from rich.console import Console
 
-from wmbench import task_card
+import wmbench
+from wmbench import checkpoints, task_card
+from wmbench.cards import TaskCard
+from wmbench.errors import WmbenchError
+from wmbench_baselines.bc import BCConfig
 
 TASKS = (
     "DMC-CartpoleSwingup",
@@ -29,18 +34,20 @@ TASKS = (
     "Gym-Hopper",
     "Gym-Reacher",
     "MS-PushCube",
-    "MS-CartpoleBalance",
+    "MS-PullCube",
 )
-Algorithm = Literal["PPO", "SAC", "TD3"]
+Algorithm = Literal["PPO", "SAC", "TD3", "BC"]
 HIDDEN = (64, 64)
-STEPS: dict[str, int] = {"PPO": 200_000, "SAC": 30_000, "TD3": 30_000}
+STEPS: dict[str, int] = {"PPO": 100_000, "SAC": 20_000, "TD3": 20_000}
 SNAPSHOTS = 10
+DEMONSTRATIONS = (2, 20)
+"""Episodes that BC learns from."""
 
 
 def main(
     work: Path = Path("runs/zoo"),
     tasks: tuple[str, ...] = TASKS,
-    algorithms: tuple[Algorithm, ...] = ("PPO", "SAC", "TD3"),
+    algorithms: tuple[Algorithm, ...] = ("BC", "SAC", "TD3", "PPO"),
     seed: int = 0,
 ) -> None:
     """Train what is not trained yet.
@@ -52,13 +59,47 @@ def main(
         seed: Of every training.
     """
     torch.set_num_threads(1)
-    for algorithm in algorithms:
-        for task in tasks:
+    for task in tasks:
+        for algorithm in algorithms:
+            if algorithm == "BC":
+                clone(task_card(task), work / task, seed)
+                continue
             folder = work / task / f"{algorithm.lower()}-{seed}"
             if steps_done(folder) >= STEPS[algorithm]:
                 continue
             Console().print(f"{task}: {algorithm}, from step {steps_done(folder)}", highlight=False)
             train(task, algorithm, folder, seed)
+
+
+def demonstrator(card: TaskCard) -> str:
+    """The task's expert, else its shipped actor.
+
+    Raises:
+        WmbenchError: It has neither.
+    """
+    try:
+        checkpoints.resolve("expert", card, kind="policy")
+        return "expert"
+    except WmbenchError:
+        checkpoints.resolve("actor", card, kind="policy")
+        return "actor"
+
+
+def clone(card: TaskCard, folder: Path, seed: int) -> None:
+    """BC on some episodes of the demonstrator."""
+    for episodes in DEMONSTRATIONS:
+        out = folder / f"bc{episodes}-{seed}"
+        if (out / checkpoints.CONFIG).exists():
+            continue
+        data = wmbench.collect(
+            card,
+            folder / f"demonstrations{episodes}-{seed}",
+            policy=demonstrator(card),
+            episodes=episodes,
+            seed=seed,
+            split=(1.0, 0.0, 0.0),
+        )
+        wmbench.train("bc", card, data, out, config=BCConfig(hidden=HIDDEN, epochs=60, learning_rate=2e-3), seed=seed)
 
 
 def train(task: str, algorithm: Algorithm, folder: Path, seed: int) -> None:
