@@ -25,17 +25,18 @@ from wmbench_baselines.tdmpc2.online import OnlineTraining
 from wmbench_baselines.tdmpc2.run import LOG
 
 JOBS = (
-    "DMC-CartpoleBalance:1:50000",
     "DMC-CartpoleSwingup:1:50000",
+    "DMC-CartpoleBalance:1:50000",
     "DMC-WalkerWalk:1:100000",
     "DMC-CartpoleBalance:2:50000",
     "DMC-CartpoleSwingup:2:50000",
     "DMC-CheetahRun:1:100000",
     "DMC-CartpoleBalance:3:50000",
     "DMC-CartpoleSwingup:3:50000",
+    "MS-PushCube:1:50000",
 )
 """Task, seed and frames of each run, in an order that gives a first seed of every task early."""
-COLUMNS = ("preset", "task", "seed", "frames", "updates", "return", "seconds", "returns")
+COLUMNS = ("preset", "task", "seed", "frames", "updates", "return", "success", "seconds", "returns")
 
 
 def main() -> None:
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/tdmpc2"))
     parser.add_argument("--preset", choices=sorted(PRESETS), default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--episodes", type=int, default=5, help="per evaluation, every 10,000 frames")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     console = Console()
@@ -52,7 +54,7 @@ def main() -> None:
         name, seed, frames = job.split(":")
         card = task_card(name)
         folder = asked.out / f"{asked.preset}-{card.name}-s{seed}"
-        config = dataclasses.replace(PRESETS[asked.preset], frames=int(frames))
+        config = dataclasses.replace(PRESETS[asked.preset], frames=int(frames), eval_episodes=asked.episodes)
         run = OnlineTraining(config, card, folder=folder, seed=int(seed))
         console.print(f"{folder}: {run.model.learnable()} parameters", highlight=False)
         run.run(on_evaluation=lambda: table(asked.out))
@@ -74,11 +76,12 @@ def table(folder: Path) -> None:
     """Write the evaluations of every run below a folder into its ``curves.csv``."""
     rows = []
     for log in sorted(folder.glob(f"*/{LOG}")):
-        preset, task, seed = log.parent.name.split("-DMC-")[0], *log.parent.name.rsplit("-s", 1)
+        name, seed = log.parent.name.rsplit("-s", 1)
+        preset = next(p for p in PRESETS if name.startswith(p + "-"))
         for line in log.read_text().splitlines():
             entry = json.loads(line)
             if entry["kind"] == "evaluation":
-                known = {"preset": preset, "task": task.removeprefix(preset + "-"), "seed": seed}
+                known = {"preset": preset, "task": name.removeprefix(preset + "-"), "seed": seed}
                 listed = " ".join(f"{x:.2f}" for x in entry["returns"])
                 rows.append({**{k: entry[k] for k in COLUMNS if k in entry}, **known, "returns": listed})
 

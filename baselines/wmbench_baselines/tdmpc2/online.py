@@ -83,10 +83,10 @@ class OnlineTraining(Run):
                 self.facts["seconds"] = before + time.monotonic() - began
                 if self.due > self.facts["evaluated"]:
                     self.save()
-                    returns = self.evaluate()
+                    returns, successes = self.evaluate()
                     self.facts["evaluated"] = self.due
                     self.facts["seconds"] = before + time.monotonic() - began
-                    self._note("evaluation", returns)
+                    self._note("evaluation", returns, successes)
                     on_evaluation()
                     saved, note = -shared.SAVE_SECONDS, f"evaluation {np.mean(returns):.0f}, "
                 if time.monotonic() - saved > shared.SAVE_SECONDS or self.steps >= self.total:
@@ -94,14 +94,18 @@ class OnlineTraining(Run):
                     saved = time.monotonic()
                 if self.steps >= self.total:
                     break
-                earned = self.episode(advance)
+                earned, success = self.episode(advance)
                 self.facts["seconds"] = before + time.monotonic() - began
-                self._note("episode", [earned])
+                self._note("episode", [earned], [success])
                 advance(0, f"{note}episode {self.facts['episodes']} return {earned:.0f}")
         self.env.close()
 
-    def episode(self, advance: Any = lambda n=1, note="": None) -> float:
-        """Live one episode, update the model after every action beyond the random ones, and return what was earned."""
+    def episode(self, advance: Any = lambda n=1, note="": None) -> tuple[float, bool]:
+        """Live one episode, update the model after every action beyond the random ones.
+
+        Returns:
+            What was earned, and whether any step was a success.
+        """
         random = self.config.random_steps(self.task.horizon)
         seed = episode_seeds(self.seed, self.task.id, "train", 1, start=self.facts["episodes"])[0]
         observation = self.see(self.env.reset(seed=seed)[0])
@@ -128,7 +132,7 @@ class OnlineTraining(Run):
         reward, ended, success = (np.array(column, np.float32) for column in columns)
         self.replay.add(Episode(np.stack(seen), np.stack(acted), reward, ended, success))
         self.facts["episodes"] = self.replay.seen
-        return float(np.sum(columns[0]))
+        return float(np.sum(columns[0])), bool(success.any())
 
     def pilot(self, episodes: int) -> Pilot:
         """A planner for fresh episodes."""
@@ -148,25 +152,30 @@ class OnlineTraining(Run):
         frames = observation.reshape(-1, *observation.shape[-3:])  # (k, H, W, 3)
         return np.ascontiguousarray(frames.transpose(0, 3, 1, 2)).reshape(-1, *frames.shape[1:3])
 
-    def evaluate(self) -> list[float]:
-        """Returns of the evaluation's episodes, planned side by side; it leaves no trace in the training."""
+    def evaluate(self) -> tuple[list[float], list[bool]]:
+        """Episodes lived side by side without exploration; it leaves no trace in the training.
+
+        Returns:
+            Each episode's return, and whether any of its steps was a success.
+        """
         n = self.config.eval_episodes
         generator = torch.Generator(self.device).manual_seed(entropy(self.seed, 4, self.steps))
         envs = [self.make_env() for _ in range(n)]
         seeds = episode_seeds(self.seed, self.task.id, "eval", n)
         now = np.stack([self.see(env.reset(seed=seed)[0]) for env, seed in zip(envs, seeds, strict=True)])
         pilot = self.pilot(n)
-        returns, over = np.zeros(n), np.zeros(n, bool)
+        returns, over, successes = np.zeros(n), np.zeros(n, bool), np.zeros(n, bool)
         while not over.all():
             actions = pilot.act(torch.from_numpy(now).to(self.device), generator, explore=False).cpu().numpy()
             for i in np.flatnonzero(~over):
-                observation, reward, terminated, truncated, _ = envs[i].step(to_box(actions[i], self.low, self.high))
+                observation, reward, terminated, truncated, info = envs[i].step(to_box(actions[i], self.low, self.high))
                 now[i] = self.see(observation)
                 returns[i] += reward
+                successes[i] |= info["success"]
                 over[i] = terminated or truncated
         for env in envs:
             env.close()
-        return returns.tolist()
+        return returns.tolist(), successes.tolist()
 
     def restore(self) -> None:
         """Go on where the folder's run was saved last, with the episodes it had seen."""
@@ -181,13 +190,14 @@ class OnlineTraining(Run):
         super().save()
         del self.facts["actions"]
 
-    def _note(self, kind: str, returns: list[float]) -> None:
+    def _note(self, kind: str, returns: list[float], successes: list[bool]) -> None:
         """Log an episode or an evaluation."""
         entry = {
             "kind": kind,
             "frames": self.steps * self.config.action_repeat,
             **{name: self.facts[name] for name in ("steps", "updates", "episodes")},
             "return": float(np.mean(returns)),
+            "success": float(np.mean(successes)),
             **({"returns": returns} if kind == "evaluation" else self.measured()),
             "seconds": round(self.facts["seconds"], 1),
         }
