@@ -78,6 +78,11 @@ def merge(datasets: Sequence[Dataset | Path | str], out: Path | str, *, show_pro
         raise DatasetError(f"merging needs two datasets or more, got {len(parts)}")
     first = parts[0]
     for other in parts[1:]:
+        if first.task.name != other.task.name:
+            raise DatasetError(
+                f"{first.folder} and {other.folder} must not be mixed: they are of two tasks, {first.task.id} and "
+                f"{other.task.id}"
+            )
         if differing := dataset_differences(first, other):
             raise DatasetError(f"{first.folder} and {other.folder} must not be mixed: {sentence(differing)}")
     _check_starts(parts)

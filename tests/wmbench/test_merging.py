@@ -131,3 +131,9 @@ def test_command(written, tmp_path, capsys, monkeypatch):
     said = capsys.readouterr()
     assert "6 episodes" in said.out and "6/6" in said.err
     assert len(Dataset(tmp_path / "all", verify=True)) == 6
+
+
+def test_two_tasks_are_two_tasks(written, tmp_path, toy_card):
+    other = dataclasses.replace(toy_card, id="wmbench/Toy-Line-v0", control_hz=50, horizon=9)
+    with pytest.raises(DatasetError, match=r"of two tasks, wmbench/Toy-Point-v0 and wmbench/Toy-Line-v0$"):
+        wmbench.merge([written("one"), written("other", range(10, 20), card=other)], tmp_path / "all")
