@@ -35,6 +35,10 @@ class ViewError(WmbenchError, ValueError):
     """An observation, image size, camera or render preset that does not exist; says which do."""
 
 
+class DeviceError(WmbenchError, ValueError):
+    """A torch device that does not exist here, with the reason that torch gives."""
+
+
 class MissingHeadError(WmbenchError, ValueError):
     """A world model lacks a prediction that the task needs and declares no source for it."""
 

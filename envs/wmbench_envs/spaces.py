@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 
 from wmbench.cards import TaskCard
-from wmbench.errors import LifecycleError
+from wmbench.errors import DeviceError, LifecycleError
 from wmbench.views import CHANNELS, STATE, View
 
 SEED_LIMIT = 2**31
@@ -121,7 +121,7 @@ def torch_device(task_id: str, device: str) -> Any:
     """A torch device that can be used here.
 
     Raises:
-        ValueError: It does not exist, or torch was built without it.
+        DeviceError: It does not exist, or torch was built without it.
     """
     import torch
 
@@ -129,4 +129,4 @@ def torch_device(task_id: str, device: str) -> Any:
         return torch.zeros(1, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{task_id}: device {device!r} cannot be used here: {reason}") from error
+        raise DeviceError(f"{task_id}: device {device!r} cannot be used here: {reason}") from error

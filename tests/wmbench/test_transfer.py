@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import wmbench.transferring.evaluation as evaluation
+import wmbench.transferring.asking as asking
 import wmbench.zoo
 from wmbench.episodes import EpisodeData
 from wmbench.errors import CheckpointError, DatasetError, NotRegisteredError
@@ -146,13 +146,13 @@ def episode(
 
 
 def test_halting_in_doubt_goes_on_at_the_mean_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "SURE", 2)
+    monkeypatch.setattr(asking, "SURE", 2)
     rows = [
         [episode([1, 2, 3, 4], [0, 0, 0, 0]), episode([1, 3, 9, 9], [0, 0, 5, 5])],
         [episode([2, 2], [0, 1], terminated=True), episode([4, 4, 4], [0, 0, np.inf], diverged=True)],
         [episode([7, 8, np.nan], [0, 0, 0], diverged=True), episode([1, 1, 1, 1], [0, 0, 1, 0])],
     ]
-    found = evaluation._halted(rows, [2, 4])
+    found = asking.halted(rows, [2, 4])
     limit = np.quantile([0] * 11 + [1], 0.95)
     assert 0 < limit < 1
     np.testing.assert_allclose(found[:, 0], [[3, 4], [10, 8]])  # undisturbed; stopped after two steps of mean 2

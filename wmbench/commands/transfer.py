@@ -14,6 +14,7 @@ from rich.table import Table
 def main(
     task: Annotated[str, tyro.conf.Positional],
     model: tuple[str, ...] = ("ensemble",),
+    zoo: Path | None = None,
     policies: tuple[str, ...] = (),
     episodes: int = 50,
     outcome: Literal["return", "success"] = "return",
@@ -26,11 +27,13 @@ def main(
     Args:
         task: Id or short name, for example DMC-CartpoleSwingup.
         model: World models, by shipped name or checkpoint folder.
+        zoo: Description of a zoo of your own (see `wmbench zoo --help`); by default the one that is shipped.
         policies: Members of the zoo; all of them by default.
         episodes: Starts of each policy in each simulator.
         outcome: What is compared.
         device: Torch device of the learned simulators.
-        out: Folder for the page, the record and the recording; by default runs/transfer/TASK.
+        out: Folder for the page, the record and the recording; by default runs/transfer/TASK. What is found in a model
+            is kept there, and not asked again: a killed call goes on with the next model.
         progress: Show progress.
     """
     from wmbench.registration import task_card
@@ -44,6 +47,7 @@ def main(
     found = transfer(
         card,
         model,
+        zoo=zoo,
         policies=policies,
         episodes=episodes,
         outcome=outcome,

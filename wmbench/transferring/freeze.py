@@ -7,21 +7,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from wmbench import checkpoints
 from wmbench.cards import TaskCard
-from wmbench.episodes.storage import file_hash
 from wmbench.errors import DatasetError
 from wmbench.files import write_atomically, write_json
-from wmbench.measuring.everything import plain_reference, read_policy
+from wmbench.measuring.everything import read_policy
 from wmbench.progress import progress
 from wmbench.provenance import provenance
 from wmbench.recording.agreement import scores_at
 from wmbench.rollout import rollout
 from wmbench.seeding import episode_seeds
 from wmbench.threads import one_thread
+from wmbench.transferring.fitting import check_fits, weights_of
 from wmbench.zoo import FORMAT, Member, Zoo, digest_of, read_zoo
 
 EPISODES = 200
@@ -53,12 +53,13 @@ def freeze_zoo(
 
     Raises:
         DatasetError: Two members of one name, or an episode in which a policy failed.
-        CheckpointError: A reference that names nothing.
+        CheckpointError: A reference that names nothing, or a policy of another task or of other spaces; both are named.
     """
     if len({member.name for member in members}) != len(members) or not members:
         raise DatasetError(f"{task.id}: a zoo needs policies, each name once")
     horizon = [max(1, task.horizon * i // 4) for i in QUARTERS]
     seeds = episode_seeds(seed, task.id, "eval", episodes)
+    _check(task, members, seeds[0])
     named, parts = [], []
     with progress(f"zoo of {task.name}", len(members), show=show_progress) as advance:
         for member in members:
@@ -94,10 +95,15 @@ def freeze_zoo(
     return read_zoo(out, task)
 
 
-def weights_of(member: Member, task: TaskCard) -> str:
-    """SHA-256 of the weights behind a member, ``""`` if it has none."""
-    folder = checkpoints.find(plain_reference(member.reference), task, kind="policy")
-    return "" if folder is None else file_hash(folder / checkpoints.WEIGHTS)
+def _check(task: TaskCard, members: Sequence[Member], seed: int) -> None:
+    """Refuse members that do not fit the task before any of them acts for minutes."""
+    env = gym.make(task.id, **task.options())
+    try:
+        start = env.reset(seed=seed)[0][None]
+    finally:
+        env.close()
+    for member in members:
+        check_fits(read_policy(member.reference, task), task, start, name=repr(member.name))
 
 
 def _evaluate(task: TaskCard, member: Member, seeds: list[int], horizon: list[int]) -> dict[str, np.ndarray]:

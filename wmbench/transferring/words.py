@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from wmbench.report.view import number, with_interval
-from wmbench.transferring.evaluation import Transfer
+from wmbench.report.view import with_interval
+from wmbench.transferring.evaluation import HALTED, Transfer
 
 
 def sentences(found: Transfer, subject: str) -> list[str]:
@@ -37,6 +37,20 @@ def sentences(found: Transfer, subject: str) -> list[str]:
         tail = way if off else "not shown to be off in one direction"
         unit = "successes per episode" if bias.unit == "1" else "of return"
         said.append(f"Its values are off by {with_interval(bias)} {unit} on average: {tail}.")
-    if lost := sum(bias.details.get("table", {}).get("invalid", [])):
-        said.append(f"{number(lost)} episodes broke off with a prediction that was not finite; they count as worst.")
+    if told := _lost(found, subject):
+        said.append(told)
     return said
+
+
+def _lost(found: Transfer, subject: str) -> str:
+    """How many episodes of a simulator broke off, whose, and why the first of them did."""
+    lost = found.facts.get("lost", {}).get(subject.removesuffix(HALTED), [])
+    invalid = sum(found.find("bias", subject).details.get("table", {}).get("invalid", []))
+    if not lost or not invalid:
+        return ""
+    whose = ", ".join(dict.fromkeys(one["policy"] for one in lost))
+    first = lost[0]
+    return (
+        f"{invalid} episodes broke off and count as worst, of {whose}; the first with seed {first['seed']} "
+        f"after {first['steps']} steps: {first['reason']}."
+    )
