@@ -32,6 +32,8 @@ UNTRAINED = {
     "early-stop": ("early-stop", "scripted", "the expert for half of the episode, then no action"),
 }
 """Name to reference, algorithm and note; left out where the task has no expert."""
+MORE = {"expert-slight": 0.15, "expert-wild": 1.0}
+"""Name to noise, where no actor is shipped that would stand between the expert and the snapshots."""
 DEGRADED = {"actor-noisy": 0.3, "actor-shaky": 0.6}
 """Name to noise, in half widths of the action box, of the shipped actor where there is one."""
 
@@ -70,13 +72,17 @@ def untrained(card: TaskCard) -> list[Member]:
         if _exists(reference.split("+")[0], card):
             members.append(Member(name, reference, algorithm, note))
     for name in ("actor", "actor-medium"):
-        if (folder := checkpoints.find(name, card, kind="policy")) is not None:
+        if (folder := shipped_checkpoints().get((name, card.id))) is not None:
             provenance = checkpoints.read_config(folder)["provenance"]
             note = f"shipped, trained for {provenance['step']} steps"
             members.append(Member(name, name, provenance["algorithm"].split(",")[0], note))
             if name == "actor":
                 for worse, noise in DEGRADED.items():
                     members.append(Member(worse, f"actor+noise{noise}", members[-1].algorithm, f"actor, noise {noise}"))
+    names = [member.name for member in members]
+    if "expert" in names and "actor" not in names:
+        for name, noise in MORE.items():
+            members.append(Member(name, f"expert+noise{noise}", "scripted", f"the expert with noise of {noise}"))
     return members
 
 
@@ -129,12 +135,16 @@ def trained(card: TaskCard, folder: Path, seed: int) -> list[Member]:
 def choose(curve: list[dict[str, Any]]) -> dict[int, str]:
     """Three snapshots of one training: an early one, the best, and its neighbour, which is nearly as good.
 
+    Of a training that learned nothing, the last alone: more of its kind would be one policy many times.
+
     Args:
         curve: Points with ``step`` and ``return_mean``, in order.
 
     Returns:
         Step to the reason for the choice, in the order of training.
     """
+    if len({point["return_mean"] for point in curve}) == 1:
+        return {curve[-1]["step"]: "no snapshot differs from the first"}
     best = max(range(len(curve)), key=lambda i: curve[i]["return_mean"])
     beside = best - 1 if best else min(best + 1, len(curve) - 1)
     first = curve[best]["return_mean"], curve[0]["return_mean"]
