@@ -33,6 +33,7 @@ class InsideConfig:
         seed: Of everything.
         num_envs: Rows.
         updates: SAC's updates per environment step, the same in both simulators.
+        learning_rate: Of all optimisers.
         hidden: Hidden widths of actor and critics.
         gamma: Discount.
         penalty: Which of :data:`PENALTIES` is taken off the learned reward.
@@ -53,6 +54,7 @@ class InsideConfig:
     seed: int = 0
     num_envs: int = 8
     updates: float = 1.0
+    learning_rate: float = 3e-4
     hidden: tuple[int, ...] = (64, 64)
     gamma: float = 0.99
     penalty: str = "none"
@@ -73,8 +75,8 @@ class InsideConfig:
             raise ValueError("branch needs the dataset whose states it begins in, and nothing else needs one")
         if min(self.steps, self.num_envs, self.evaluate_every, self.episodes) < 1 or self.branch < 0:
             raise ValueError("steps, num_envs, evaluate_every and episodes must be positive, branch not negative")
-        if self.updates <= 0 or self.reward_noise < 0:
-            raise ValueError("updates must be positive, and reward_noise not negative")
+        if min(self.updates, self.learning_rate) <= 0 or self.reward_noise < 0:
+            raise ValueError("updates and learning_rate must be positive, and reward_noise not negative")
 
     @property
     def key(self) -> str:

@@ -21,7 +21,7 @@ class InsideRows(TwinVecEnv):
     the config asks. ``info["episode"]["r"]`` keeps the simulator's own.
 
     Attributes:
-        seconds: Time spent in the simulator so far.
+        seconds: Time of this process's processor spent in the simulator so far.
     """
 
     def __init__(self, config: InsideConfig, card: TaskCard) -> None:
@@ -56,7 +56,7 @@ class InsideRows(TwinVecEnv):
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         """As :meth:`TwinVecEnv.step_wait`, with the learner's reward."""
-        began = time.perf_counter()
+        began = time.process_time()
         observation, reward, done, infos = super().step_wait()
         if self._signal:
             reward = reward - np.float32(self._weight) * self._doubt(infos)
@@ -66,7 +66,7 @@ class InsideRows(TwinVecEnv):
         self._count += 1
         if self._branch:
             self._cut(observation, done, infos)
-        self.seconds += time.perf_counter() - began
+        self.seconds += time.process_time() - began
         return observation, reward, done, infos
 
     def _doubt(self, infos: list[dict[str, Any]]) -> np.ndarray:

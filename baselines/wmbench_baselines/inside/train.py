@@ -41,8 +41,9 @@ def train_inside(config: InsideConfig, folder: Path | str, *, show_progress: boo
         show_progress: Whether to show a progress line.
 
     Returns:
-        The lines of the curve: ``step``, ``seconds`` (training so far), ``simulator_seconds`` (of these, in the
-        simulator), and the outcomes of every evaluation episode, ``true`` and ``learned``.
+        The lines of the curve: ``step``, ``seconds`` (training so far, of the processor, on one thread: what the
+        wall clock shows if nothing else runs), ``simulator_seconds`` (of these, in the simulator), and the outcomes of
+        every evaluation episode, ``true`` and ``learned``.
 
     Raises:
         DatasetError: The folder holds another training; the fields that differ are named.
@@ -58,9 +59,9 @@ def train_inside(config: InsideConfig, folder: Path | str, *, show_progress: boo
         rows = InsideRows(config, card)
         model, spent = _begin(config, rows, folder, resume=done)
         while done < config.steps:
-            began, inside = time.perf_counter(), rows.seconds
+            began, inside = time.process_time(), rows.seconds
             model.learn(min(config.evaluate_every, config.steps - done), reset_num_timesteps=False)
-            spent[0] += time.perf_counter() - began
+            spent[0] += time.process_time() - began
             spent[1] += rows.seconds - inside
             before, done = done, int(model.num_timesteps)
             actor = actor_of(model, config, card)
@@ -120,6 +121,7 @@ def _begin(config: InsideConfig, rows: InsideRows, folder: Path, *, resume: int)
         last = read_curve(folder)[-1]
         return model, [last["seconds"], last["simulator_seconds"]]
     common: dict[str, Any] = {"gamma": config.gamma, "seed": config.seed, "device": "cpu"}
+    common["learning_rate"] = config.learning_rate
     network: dict[str, Any] = {"net_arch": list(config.hidden), "activation_fn": torch.nn.ReLU}
     if config.algorithm == "PPO":
         settings: dict[str, Any] = {"n_steps": 256, "batch_size": 256, "n_epochs": 10, "policy_kwargs": network}
