@@ -70,9 +70,7 @@ def jobs(work: Path) -> list[Job]:
     """All of them, in the order in which they answer questions."""
     found = []
 
-    def add(
-        task: str, arm: str, note: str = "", prepare: Callable[[], object] | None = None, **changes: Any
-    ) -> None:
+    def add(task: str, arm: str, note: str = "", prepare: Callable[[], object] | None = None, **changes: Any) -> None:
         base = PPO if arm.startswith("PPO") else SAC
         for seed in SEEDS:
             name = f"{task}.{arm.replace(' ', '-')}.{seed}"
@@ -92,8 +90,10 @@ def jobs(work: Path) -> list[Job]:
 
 def few_model(task: str, out: Path) -> None:
     """Train a world model on few episodes of random behaviour."""
+    if (out / checkpoints.CONFIG).exists():
+        return
     card = task_card(task)
-    behaviours = ["random", *(make_policy("random", card, config={"smoothness": s}) for s in (0.9, 0.98))]
+    behaviours: list[Any] = ["random", *(make_policy("random", card, config={"smoothness": s}) for s in (0.9, 0.98))]
     data = wmbench.collect(
         card,
         out.with_name(f"{out.name}-data"),
@@ -102,7 +102,7 @@ def few_model(task: str, out: Path) -> None:
         seed=0,
         split=(0.67, 0.33, 0.0),
     )
-    wmbench.train("ensemble", card, data, out, preset="quick", seed=0)
+    wmbench.train("ensemble", card, data, out, preset="quick", seed=0, progress=False)
 
 
 def untrained_model(trained: Path, task: str, out: Path) -> str:
@@ -127,18 +127,26 @@ def carry_out(job: Job, work: Path, results: Path) -> None:
         sys.exit(1)
 
 
-def main(work: Path = Path("runs/inside"), results: Path = RESULTS, only: str = "", workers: int = 1) -> None:
+def main(
+    work: Path = Path("runs/inside"),
+    results: Path = RESULTS,
+    only: str = "",
+    seeds: tuple[int, ...] = SEEDS,
+    workers: int = 1,
+) -> None:
     """Carry out what has no record yet.
 
     Args:
         work: Folder of all jobs.
         results: Folder of the records.
         only: Part of the names of the jobs to carry out; all of them by default.
+        seeds: Their seeds.
         workers: Jobs at a time.
     """
     console, failed = Console(), []
     context = multiprocessing.get_context("fork")
-    waiting = [job for job in jobs(work) if only in job.name and not (results / f"{job.name}.json").exists()]
+    asked = [job for job in jobs(work) if only in job.name and job.config.seed in seeds]
+    waiting = [job for job in asked if not (results / f"{job.name}.json").exists()]
     running: dict[Any, tuple[Job, Any]] = {}
     while waiting or running:
         while waiting and len(running) < workers:
