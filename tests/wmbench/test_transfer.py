@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from wmbench.errors import CheckpointError, DatasetError, NotRegisteredError
 from wmbench.main import main
 from wmbench.registration import task_card
 from wmbench.transferring import freeze_zoo, transfer
+from wmbench.transferring.pairs import distinct_pairs, places
+from wmbench.transferring.words import sentences
 from wmbench.zoo import Member, Zoo, load_zoo, read_zoo
 
 CARD = task_card("Gym-InvertedPendulum")
@@ -158,6 +161,34 @@ def test_halting_in_doubt_goes_on_at_the_mean_so_far(monkeypatch: pytest.MonkeyP
     np.testing.assert_allclose(found[:, 0], [[3, 4], [10, 8]])  # undisturbed; stopped after two steps of mean 2
     np.testing.assert_allclose(found[:, 1], [[4, 8], [8, 16]])  # stopped at the second step; stopped before it broke
     np.testing.assert_allclose(found[:, 2], [[np.nan, 2], [np.nan, 4]])  # broke without a doubt
+
+
+def test_pairs_are_those_that_the_truth_tells_apart() -> None:
+    table = {
+        "policy": ["a", "b", "c", "d"],
+        "true": [10.0, 9.5, 5.0, 0.0],
+        "true_interval": [[9.4, 10.6], [9.0, 10.0], [4.0, 6.0], None],
+        "learned": [1.0, 3.0, 2.0, None],
+    }
+    found = distinct_pairs(table)
+    assert [(p.better, p.worse, p.gap, p.right) for p in found] == [("a", "c", 0.5, False), ("b", "c", 0.45, True)]
+    table["true_interval"][3] = [0.0, 0.1]  # type: ignore[index]
+    assert [p.right for p in distinct_pairs(table) if p.worse == "d"] == [True] * 3  # no estimate ranks last
+    assert places([10.0, 12.0, 10.0, None]) == [2, 1, 2, 4]
+
+
+def test_sentences_follow_the_numbers(zoo: Zoo) -> None:
+    found = transfer(CARD, ["oracle"], episodes=EPISODES)
+    said = " ".join(sentences(found, "oracle"))
+    assert "rank correlation is 1.00 (-1.00 to 1.00)" in said and "better than chance" in said
+    assert "Caution: 5 policies, and fewer than 8 are no evidence" in said
+    counted = int(said.split("Of ")[1].split(" pairs")[0])
+    assert f"puts the better first in {counted}" in said
+    assert "not shown to be off in one direction" in said and "robustly correct" in said
+    worse = next(r for r in found.results if r.name == "spearman")
+    reversed_ = dataclasses.replace(worse, value=-0.5, ci_low=-0.9, ci_high=0.2)
+    other = dataclasses.replace(found, results=[reversed_, *(r for r in found.results if r.name != "spearman")])
+    assert "is not shown to order them better than chance" in sentences(other, "oracle")[0]
 
 
 def test_the_command_writes_a_page_with_every_policy(

@@ -14,7 +14,8 @@ from wmbench.report.plots_trust import agreement
 from wmbench.report.style import STYLE
 from wmbench.report.view import TaskView, number, with_interval
 from wmbench.transferring.evaluation import Transfer
-from wmbench.transferring.words import sentences
+from wmbench.transferring.pairs import places
+from wmbench.transferring.words import LEGEND, sentences
 
 COLUMNS = {
     "spearman": "Spearman",
@@ -48,6 +49,7 @@ def write_page(found: Transfer, path: Path) -> Path:
     page = environment.get_template("transfer.html").render(
         found=found,
         columns=COLUMNS,
+        legend=LEGEND,
         rows=[(s, [found.find(name, s) if _has(found, name, s) else None for name in COLUMNS]) for s in subjects],
         subjects=[_subject(found, s) for s in subjects],
     )
@@ -65,15 +67,16 @@ def _subject(found: Transfer, subject: str) -> dict[str, Any]:
         figure = agreement(TaskView(found.task, {}, {}, tuple(found.results), model=subject))
         drawing = None if figure is None else svg(figure, f"{found.task.id} {subject}")
     table = found.find("bias", subject).details["table"]
-    invalid = dict(zip(table["policy"], table["invalid"], strict=True))
+    truly, here = places(table["true"]), places(table["learned"])
     policies = [
         {
-            "member": member,
+            "member": found.zoo.members[i],
+            "places": (truly[i], here[i]),
             "true": _mean(table, "true", i),
             "learned": _mean(table, "learned", i),
-            "invalid": invalid[member.name],
+            "invalid": table["invalid"][i],
         }
-        for i, member in enumerate(found.zoo.members)
+        for i in sorted(range(len(truly)), key=lambda i: truly[i])
     ]
     return {"name": subject, "sentences": sentences(found, subject), "figure": drawing, "policies": policies}
 

@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from wmbench.measures import Result
 from wmbench.report.view import with_interval
 from wmbench.transferring.evaluation import HALTED, Transfer
+from wmbench.transferring.pairs import CLOSE, distinct_pairs
+
+STRONG = 0.8
+"""A rank correlation that is surely above this is called nearly the same order."""
+
+LEGEND = {
+    "spearman": "1: the same order; 0: no relation; -1: reversed",
+    "pearson": "1: on a straight line",
+    "kendall": "of two policies, how much more often the order is right than wrong",
+    "mmrv": "0: no misplaced policy; else the largest true gap that a policy is misplaced by, mean over policies",
+    "regret@1": "true value lost by taking the one that looks best; 0 to 1, shares of the range of true values",
+    "regret@3": "the same for the best of the three that look best",
+    "bias": "learned minus true value, mean over policies",
+    "slope": "1: a true gain looks as large as it is; below 1: it looks smaller",
+}
+"""What the numbers mean."""
 
 
 def sentences(found: Transfer, subject: str) -> list[str]:
@@ -13,33 +32,67 @@ def sentences(found: Transfer, subject: str) -> list[str]:
         found: The transfer.
         subject: One of the simulators.
     """
-    rank, regret = found.find("spearman", subject), found.find("regret@1", subject)
-    bias, winners = found.find("bias", subject), found.find("winners", subject)
-    k = len(found.zoo.members)
-    said = []
-    if rank.value is None:
-        said.append(f"No rank correlation over {k} policies: {rank.reason}.")
-    else:
-        sure = rank.ci_low is not None and rank.ci_low > 0
-        verdict = "ranks them as the true simulator does, more or less" if sure else "is not shown to rank them at all"
-        said.append(f"Over {k} policies the rank correlation is {with_interval(rank)}: {subject} {verdict}.")
-    if regret.value is not None and winners.value is not None:
-        chosen = ", ".join(winners.details["learned"])
-        said.append(
-            f"Choosing by it costs {with_interval(regret, 100.0)} % of the range of true values; those it cannot tell "
-            f"from its best ({chosen}) are {winners.details['verdict']}."
-        )
-    if bias.value is None:
-        said.append(f"What it says of values cannot be compared: {bias.reason}.")
-    else:
-        off = bias.ci_low is not None and (bias.ci_low > 0 or (bias.ci_high or 0.0) < 0)
-        way = "too high" if bias.value > 0 else "too low"
-        tail = way if off else "not shown to be off in one direction"
-        unit = "successes per episode" if bias.unit == "1" else "of return"
-        said.append(f"Its values are off by {with_interval(bias)} {unit} on average: {tail}.")
+    rank, bias = found.find("spearman", subject), found.find("bias", subject)
+    said = [_order(rank, subject, len(found.zoo.members)), *_pairs(bias)]
+    said += [*_choice(found, subject), _values(bias)]
     if told := _lost(found, subject):
         said.append(told)
+    if rank.value is not None and rank.reason:
+        said.append(f"Caution: {rank.reason}.")
     return said
+
+
+def _order(rank: Result, subject: str, k: int) -> str:
+    if rank.value is None:
+        return f"No rank correlation over {k} policies: {rank.reason}."
+    if rank.ci_low is None or rank.ci_low <= 0:
+        verdict = "is not shown to order them better than chance"
+    elif rank.ci_low < STRONG:
+        verdict = "orders them better than chance"
+    else:
+        verdict = "puts them in nearly the true order"
+    return f"Over {k} policies the rank correlation is {with_interval(rank)}: {subject} {verdict}."
+
+
+def _pairs(bias: Result) -> list[str]:
+    """In how many pairs the better one is found."""
+    pairs = distinct_pairs(bias.details["table"]) if "table" in bias.details else []
+    if not pairs:
+        return []
+    close = [pair for pair in pairs if pair.gap < CLOSE]
+    right = sum(pair.right for pair in pairs)
+    text = f"Of {len(pairs)} pairs that truly differ it puts the better first in {right}"
+    if close:
+        text += f"; of the {len(close)} among them closer than {100 * CLOSE:.0f} % of the range, in "
+        text += f"{sum(pair.right for pair in close)}"
+    return [text + "."]
+
+
+def _choice(found: Transfer, subject: str) -> list[str]:
+    """What taking its best would cost, and whether its winners are winners."""
+    regret, winners = found.find("regret@1", subject), found.find("winners", subject)
+    if regret.value is None or winners.value is None:
+        return []
+    learned, true = winners.details["learned"], winners.details["true"]
+    return [
+        f"Taking the one that looks best costs {with_interval(regret, 100.0)} % of the range of true values.",
+        f"{_names(learned)} cannot be told from its best, {_names(true)} from the true best: its choice is "
+        f"{winners.details['verdict']}.",
+    ]
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
+
+
+def _values(bias: Result) -> str:
+    if bias.value is None:
+        return f"What it says of values cannot be compared: {bias.reason}."
+    off = bias.ci_low is not None and (bias.ci_low > 0 or (bias.ci_high or 0.0) < 0)
+    way = "too high" if bias.value > 0 else "too low"
+    tail = way if off else "not shown to be off in one direction"
+    unit = "successes per episode" if bias.unit == "1" else "of return"
+    return f"Its values are off by {with_interval(bias)} {unit} on average: {tail}."
 
 
 def _lost(found: Transfer, subject: str) -> str:
