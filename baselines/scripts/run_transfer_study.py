@@ -41,7 +41,7 @@ from wmbench.zoo import Zoo, load_zoo, shipped_zoos
 FORMAT = 1
 RECORDS = Path(__file__).parents[1] / "results" / "transfer"
 EPISODES = 50
-FEWER = {"oracle": 10}
+FEWER = {"oracle": 2}
 """Episodes of what is as slow as the true simulator."""
 AGAIN = "truth-again"
 """The true simulator judged by its other episodes: as well as anything can agree with so many episodes."""
