@@ -23,6 +23,8 @@ from wmbench.registration import shipped_checkpoints
 
 SHIPPED = Path(__file__).parent.parent / "wmbench_baselines" / "checkpoints" / "ensemble"
 TASKS = ("DMC-CartpoleSwingup", "Gym-Hopper", "DMC-PendulumSwingup", "DMC-ReacherEasy", "Gym-HalfCheetah")
+MIXED = {"Gym-Reacher": 600, "MS-PushCube": 160, "MS-PullCube": 160}
+"""Episodes by the recipe ``mixed``, for tasks with short episodes that undirected behaviour alone does not explore."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Options:
     """
 
     work: Path
-    tasks: tuple[str, ...] = TASKS
+    tasks: tuple[str, ...] = (*TASKS, *MIXED)
     out: Path = SHIPPED
     max_updates: int = 20_000
     seed: int = 0
@@ -59,22 +61,27 @@ def behaviours(card: TaskCard) -> list[tuple[Any, int, float]]:
     return found
 
 
+def mixture(card: TaskCard) -> dict[str, Any]:
+    """What `wmbench.collect` is asked for: a recipe, or behaviours of our own."""
+    if card.name in MIXED:
+        return {"recipe": "mixed", "episodes": MIXED[card.name]}
+    policy, episodes, noise = zip(*behaviours(card), strict=True)
+    return {"policy": policy, "episodes": episodes, "noise": noise}
+
+
 def main() -> None:
     """Make every model asked for."""
     options = tyro.cli(Options, description=__doc__)
     console = Console()
     for task in options.tasks:
         card = wmbench.task_card(task)
-        policy, episodes, noise = zip(*behaviours(card), strict=True)
         dataset = wmbench.collect(
             card,
             options.work / f"{card.name}-data",
-            policy=policy,
-            episodes=episodes,
-            noise=noise,
             seed=options.seed,
             workers=options.workers,
             show_progress=True,
+            **mixture(card),
         )
         folder = options.work / f"{card.name}-model"
         trained = wmbench.train(
@@ -83,7 +90,9 @@ def main() -> None:
         models = {"ensemble": trained.model}
         measured = [
             *measure_one_step(models, dataset, limit=4000, seed=options.seed).results,
-            *measure_drift(models, dataset, horizon=100, windows=100, seed=options.seed, floor=False).results,
+            *measure_drift(
+                models, dataset, horizon=min(100, card.horizon * 4 // 5), windows=100, seed=options.seed, floor=False
+            ).results,
         ]
         names = ("skill", "skill-linear", "skill-worst", "mean-steps-to-0.5")
         scores = {
@@ -97,8 +106,8 @@ def ship(folder: Path, out: Path, dataset: Any, scores: dict[str, Any], options:
     """Copy a checkpoint to where it ships from, with what it was made of and what it scores."""
     data = checkpoints.read_config(folder)
     data["provenance"] |= {
-        "command": f"python baselines/scripts/make_reference_models.py --work WORK --max-updates {options.max_updates} "
-        f"--seed {options.seed}",
+        "command": f"python baselines/scripts/make_reference_models.py --work WORK --tasks {dataset.task.name} "
+        f"--max-updates {options.max_updates} --seed {options.seed}",
         "data": {"steps": dataset.manifest["steps"], "counts": dataset.manifest["counts"]["source"]},
         "test_split": scores,
     }

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from make_reference_models import behaviours
+from make_reference_models import mixture
 from rich.console import Console
 from train_zoo import TASKS
 
@@ -22,15 +22,14 @@ from wmbench.cards import TaskCard
 from wmbench.episodes import Dataset, DatasetWriter
 from wmbench.errors import DatasetError
 from wmbench.files import fresh_folder
-from wmbench.registration import shipped_checkpoints
 from wmbench.seeding import episode_seeds
 from wmbench.threads import one_thread
 
 SIZES = (0.05, 0.25, 1.0)
 """Shares of the dataset's steps."""
 REFERENCES = ("copy-last", "mean-delta", "linear", "random-walk")
-MIXED = {"DMC-PendulumSwingup": 60, "DMC-ReacherEasy": 60, "Gym-Reacher": 600, "MS-PushCube": 160, "MS-PullCube": 160}
-"""Episodes by the recipe ``mixed`` for tasks with an expert and no trained actor."""
+MIXED = {"DMC-PendulumSwingup": 60, "DMC-ReacherEasy": 60}
+"""Episodes by the recipe ``mixed`` where the shipped models have seen undirected behaviour only."""
 SEED = 1
 """Other than that of the shipped models' data: what these are tested on none has seen."""
 ZOO_SEED, ZOO_EPISODES = 0, 200
@@ -72,10 +71,9 @@ def collect(card: TaskCard, folder: Path, seed: int) -> Dataset:
     Raises:
         DatasetError: An episode begins where a policy of the zoo is judged.
     """
-    how: dict[str, Any] = {"recipe": "mixed", "episodes": MIXED.get(card.name, 60)}
-    if ("actor", card.id) in shipped_checkpoints():
-        policy, episodes, noise = zip(*behaviours(card), strict=True)
-        how = {"policy": policy, "episodes": episodes, "noise": noise}
+    how: dict[str, Any] = mixture(card)
+    if card.name in MIXED:
+        how = {"recipe": "mixed", "episodes": MIXED[card.name]}
     data = wmbench.collect(card, folder, seed=seed, show_progress=True, **how)
     judged = set(episode_seeds(ZOO_SEED, card.id, "eval", ZOO_EPISODES))
     if shared := judged & set(data.index["seed"].tolist()):

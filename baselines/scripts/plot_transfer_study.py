@@ -104,7 +104,7 @@ def scatter(study: Study) -> Figure:
         panel.tick_params(labelsize=7)
     for name, colour in GROUPS.items():
         every[0][0].plot([], [], "o", ms=4.5, color=colour, label=name)
-    figure.legend(loc="outside lower center", ncols=len(GROUPS), fontsize=8)
+    figure.legend(loc="outside upper center", ncols=len(GROUPS), fontsize=8)
     figure.supxlabel("true return, mean per policy", fontsize=9)
     figure.supylabel("in the learned simulator", fontsize=9)
     return figure
@@ -164,7 +164,7 @@ def skill(study: Study) -> Figure:
     for panel in (left, right):
         panel.axhline(0, color=MUTED, lw=0.8, ls="--")
         panel.set_ylim(-1.05, 1.05)
-    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
+    figure.legend(loc="outside upper center", ncols=4, fontsize=8)
     return figure
 
 
@@ -187,7 +187,7 @@ def horizon(study: Study) -> Figure:
                 panel.plot([], [], "o-", ms=4, color=colour, label=label)
         panel.axhline(0, color=MUTED, lw=0.8, ls="--")
         panel.set(ylim=(-1.05, 1.05), xlim=(0, None))
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    figure.legend(loc="outside upper center", ncols=2, fontsize=8)
     figure.supxlabel("steps counted", fontsize=9)
     figure.supylabel("Spearman", fontsize=9)
     return figure
@@ -209,7 +209,7 @@ def bias(study: Study) -> Figure:
         panel.set_ylim(len(models) - 0.3, -0.5)
     for colour, label in ((BLUE, "full episodes"), (ORANGE, HALTED.removeprefix(", "))):
         every[0][0].plot([], [], "o-", ms=4, color=colour, label=label)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    figure.legend(loc="outside upper center", ncols=2, fontsize=8)
     figure.supxlabel("bias: learned minus true, mean over policies, as a share of the range of true values", fontsize=9)
     return figure
 
