@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from make_reference_models import mixture
+from make_reference_models import behaviours, mixture
 from rich.console import Console
 from train_zoo import TASKS
 
@@ -28,8 +28,10 @@ from wmbench.threads import one_thread
 SIZES = (0.05, 0.25, 1.0)
 """Shares of the dataset's steps."""
 REFERENCES = ("copy-last", "mean-delta", "linear", "random-walk")
-MIXED = {"DMC-PendulumSwingup": 60, "DMC-ReacherEasy": 60}
-"""Episodes by the recipe ``mixed`` where the shipped models have seen undirected behaviour only."""
+MIXED = {"DMC-ReacherEasy": 60}
+"""Episodes by the recipe ``mixed`` where the shipped model has seen undirected behaviour only."""
+UNDIRECTED = ("DMC-PendulumSwingup",)
+"""Tasks with one more ensemble, on random and slow random behaviour alone, which never comes near the reward."""
 SEED = 1
 """Other than that of the shipped models' data: what these are tested on none has seen."""
 ZOO_SEED, ZOO_EPISODES = 0, 200
@@ -48,7 +50,7 @@ def main(
     """
     for task in tasks:
         card = wmbench.task_card(task)
-        data = collect(card, work / card.name / "data", seed)
+        data = collect(card, work / card.name / "data", seed, mixed(card))
         with one_thread():
             for share in SIZES:
                 part = subset(data, share, work / card.name / f"data-{label(share)}", seed)
@@ -56,6 +58,13 @@ def main(
                 made = wmbench.train("ensemble", card, part, out, preset="quick", seed=seed)
                 steps = int(part.index["length"][part.episodes("train")].sum())
                 Console().print(f"{card.name} {out.name}: {steps} steps{', kept' if made.kept else ''}")
+            if card.name in UNDIRECTED:
+                policy, episodes, noise = zip(*behaviours(card), strict=True)
+                how = {"policy": policy, "episodes": episodes, "noise": noise}
+                part = collect(card, work / card.name / "data-undirected", seed, how)
+                wmbench.train(
+                    "ensemble", card, part, work / card.name / "ensemble-undirected", preset="quick", seed=seed
+                )
             for name in REFERENCES:
                 wmbench.train(name, card, data, work / card.name / name, seed=seed)
 
@@ -65,15 +74,17 @@ def label(share: float) -> str:
     return f"{100 * share:g}%"
 
 
-def collect(card: TaskCard, folder: Path, seed: int) -> Dataset:
-    """Mixed behaviour: random, slow random, and the actors or the expert at several degrees of disturbance.
+def mixed(card: TaskCard) -> dict[str, Any]:
+    """Mixed behaviour: random, slow random, and the actors or the expert at several degrees of disturbance."""
+    return {"recipe": "mixed", "episodes": MIXED[card.name]} if card.name in MIXED else mixture(card)
+
+
+def collect(card: TaskCard, folder: Path, seed: int, how: dict[str, Any]) -> Dataset:
+    """A dataset from starts that no zoo is judged on.
 
     Raises:
         DatasetError: An episode begins where a policy of the zoo is judged.
     """
-    how: dict[str, Any] = mixture(card)
-    if card.name in MIXED:
-        how = {"recipe": "mixed", "episodes": MIXED[card.name]}
     data = wmbench.collect(card, folder, seed=seed, show_progress=True, **how)
     judged = set(episode_seeds(ZOO_SEED, card.id, "eval", ZOO_EPISODES))
     if shared := judged & set(data.index["seed"].tolist()):

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from make_transfer_models import REFERENCES, SEED, SIZES, label
+from make_transfer_models import REFERENCES, SEED, SIZES, UNDIRECTED, label
 from rich.console import Console
 from train_zoo import TASKS
 
@@ -122,7 +122,10 @@ def jobs(card: TaskCard, work: Path, extra: Sequence[str], episodes: int) -> lis
     """Every model of a task that is there; those that are not are named."""
     folder = work / card.name
     found = [(AGAIN, ""), ("ensemble", "ensemble")]
-    found += [(name, str(folder / name)) for name in (*(f"ensemble-{label(s)}" for s in SIZES), *REFERENCES)]
+    found += [
+        (name, str(folder / name))
+        for name in (*(f"ensemble-{label(s)}" for s in SIZES), "ensemble-undirected", *REFERENCES)
+    ]
     for text in extra:
         name, _, place = text.partition("=")
         found.append((name, place.replace("{task}", card.name)))
@@ -133,7 +136,8 @@ def jobs(card: TaskCard, work: Path, extra: Sequence[str], episodes: int) -> lis
             try:
                 checkpoints.find(reference, card, kind="world_model")
             except CheckpointError as error:
-                say(f"{card.name} {name} left out: {str(error).split(':')[0]}")
+                if name != "ensemble-undirected" or card.name in UNDIRECTED:
+                    say(f"{card.name} {name} left out: {str(error).split(':')[0]}")
                 continue
         there.append(Job(name, reference, min(episodes, FEWER.get(name, episodes))))
     return there

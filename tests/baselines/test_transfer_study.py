@@ -64,10 +64,10 @@ def test_no_data_begin_where_a_zoo_is_judged(
 ) -> None:
     models = scripts.import_module("make_transfer_models")
     monkeypatch.setattr(wmbench, "collect", lambda *_, **__: data)
-    assert models.collect(CARD, data.folder, 1) is data
+    assert models.collect(CARD, data.folder, 1, {}) is data
     monkeypatch.setattr(models, "episode_seeds", lambda *_: [3, int(data.index["seed"][7])])
     with pytest.raises(DatasetError, match="is judged on the start"):
-        models.collect(CARD, data.folder, 1)
+        models.collect(CARD, data.folder, 1, {})
 
 
 def test_a_record_is_kept_until_zoo_or_model_change(

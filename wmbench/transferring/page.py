@@ -13,7 +13,7 @@ from wmbench.report.plots import svg
 from wmbench.report.plots_trust import agreement
 from wmbench.report.style import STYLE
 from wmbench.report.view import TaskView, number, with_interval
-from wmbench.transferring.evaluation import Transfer
+from wmbench.transferring.evaluation import HALTED, Transfer
 from wmbench.transferring.pairs import places
 from wmbench.transferring.words import LEGEND, sentences
 
@@ -78,7 +78,13 @@ def _subject(found: Transfer, subject: str) -> dict[str, Any]:
         }
         for i in sorted(range(len(truly)), key=lambda i: truly[i])
     ]
-    return {"name": subject, "sentences": sentences(found, subject), "figure": drawing, "policies": policies}
+    return {
+        "name": subject,
+        "aside": subject.endswith(HALTED),
+        "sentences": sentences(found, subject),
+        "figure": drawing,
+        "policies": policies,
+    }
 
 
 def _mean(table: dict[str, Any], which: str, i: int) -> str:

@@ -74,9 +74,12 @@ def _choice(found: Transfer, subject: str) -> list[str]:
     if regret.value is None or winners.value is None:
         return []
     learned, true = winners.details["learned"], winners.details["true"]
+    which = (
+        "It tells nobody from its best" if len(learned) == len(found.zoo.members) else f"Its best: {_names(learned)}"
+    )
     return [
         f"Taking the one that looks best costs {with_interval(regret, 100.0)} % of the range of true values.",
-        f"{_names(learned)} cannot be told from its best, {_names(true)} from the true best: its choice is "
+        f"{which}; the true best: {_names(true)} (those that cannot be told from the highest): its choice is "
         f"{winners.details['verdict']}.",
     ]
 
