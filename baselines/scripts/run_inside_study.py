@@ -20,12 +20,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 import tyro
 from rich.console import Console
 
 import wmbench
 from wmbench import checkpoints, task_card
 from wmbench.evaluating import make_policy
+from wmbench.protocols import Start
+from wmbench.rollout import rollout
+from wmbench.seeding import episode_seeds
 from wmbench_baselines.inside import InsideConfig, train_inside
 from wmbench_baselines.inside.records import record_of, write_record
 
@@ -33,9 +38,21 @@ RESULTS = Path(__file__).parent.parent / "results" / "inside"
 SEEDS = (0, 1, 2)
 TASKS = ("Gym-HalfCheetah", "Gym-Hopper", "DMC-CartpoleSwingup", "DMC-ReacherEasy", "DMC-PendulumSwingup")
 PPO_TASKS = ("DMC-CartpoleSwingup", "Gym-HalfCheetah")
-EXPLOITED = {"Gym-HalfCheetah": 2, "Gym-Hopper": 40}
-"""Where a world model of few data is trained in: episodes of each of its three random behaviours."""
-FEW_NOTE = "an ensemble (preset quick) trained on few episodes of random behaviour"
+EXPLOITED = "Gym-HalfCheetah"
+"""Where controls and remedies are compared, in a world model of few data."""
+MORE_SEEDS = (3, 4)
+"""Further ones of the training that everything there is compared with."""
+FEW = 2
+"""Episodes of each of three random behaviours that this model is trained on."""
+PENALTY_WEIGHTS = {"rwm-u": 5.0, "mopo-deviation": 1.0, "mopo-aleatoric": 1.0}
+BRANCH = 10
+"""Steps of the short branches."""
+NOISE = 0.89
+"""Root mean square of that model's error in a step's reward where the policies trained in it lead in truth:
+``--measure-noise`` prints it."""
+FEW_NOTE = "an ensemble (preset quick) trained on six episodes of random behaviour"
+NOISE_NOTE = "noise of the size of the reward error of the ensemble trained on six episodes"
+UNTRAINED_NOTE = "the ensemble trained on six episodes with its initial weights"
 SAC: dict[str, Any] = {
     "steps": 12_000,
     "num_envs": 16,
@@ -70,15 +87,30 @@ def jobs(work: Path) -> list[Job]:
     """All of them, in the order in which they answer questions."""
     found = []
 
-    def add(task: str, arm: str, note: str = "", prepare: Callable[[], object] | None = None, **changes: Any) -> None:
+    def add(
+        task: str,
+        arm: str,
+        note: str = "",
+        prepare: Callable[[], object] | None = None,
+        *,
+        seeds: tuple[int, ...] = SEEDS,
+        **changes: Any,
+    ) -> None:
         base = PPO if arm.startswith("PPO") else SAC
-        for seed in SEEDS:
+        for seed in seeds:
             name = f"{task}.{arm.replace(' ', '-')}.{seed}"
             found.append(Job(name, arm, InsideConfig(task, seed=seed, **(base | changes)), note, prepare))
 
-    for task in EXPLOITED:
-        few = work / "models" / f"{task}-few"
-        add(task, "SAC few", FEW_NOTE, partial(few_model, task, few), model=str(few))
+    few, untrained = (work / "models" / f"{EXPLOITED}-{kind}" for kind in ("few", "untrained"))
+    make, forget = partial(few_model, few), partial(untrained_model, few, untrained)
+    add(EXPLOITED, "SAC few", FEW_NOTE, make, seeds=(*SEEDS, *MORE_SEEDS), model=str(few))
+    for penalty, weight in PENALTY_WEIGHTS.items():
+        settings: dict[str, Any] = {"model": str(few), "penalty": penalty, "penalty_weight": weight}
+        add(EXPLOITED, f"SAC few {penalty}", FEW_NOTE, make, **settings)
+    data = str(few.with_name(f"{few.name}-data"))
+    add(EXPLOITED, f"SAC few branch{BRANCH}", FEW_NOTE, make, model=str(few), branch=BRANCH, dataset=data)
+    add(EXPLOITED, "SAC noise", NOISE_NOTE, make, where="true", model=str(few), reward_noise=NOISE)
+    add(EXPLOITED, "SAC untrained", UNTRAINED_NOTE, forget, model=str(untrained))
     for task in TASKS:
         for where in ("learned", "true"):
             add(task, f"SAC {where}", where=where)
@@ -88,31 +120,40 @@ def jobs(work: Path) -> list[Job]:
     return found
 
 
-def few_model(task: str, out: Path) -> None:
+def few_model(out: Path) -> None:
     """Train a world model on few episodes of random behaviour."""
     if (out / checkpoints.CONFIG).exists():
         return
-    card = task_card(task)
+    card = task_card(EXPLOITED)
     behaviours: list[Any] = ["random", *(make_policy("random", card, config={"smoothness": s}) for s in (0.9, 0.98))]
-    data = wmbench.collect(
-        card,
-        out.with_name(f"{out.name}-data"),
-        policy=behaviours,
-        episodes=[EXPLOITED[task]] * 3,
-        seed=0,
-        split=(0.67, 0.33, 0.0),
-    )
+    folder = out.with_name(f"{out.name}-data")
+    data = wmbench.collect(card, folder, policy=behaviours, episodes=[FEW] * 3, seed=0, split=(0.67, 0.33, 0.0))
     wmbench.train("ensemble", card, data, out, preset="quick", seed=0, progress=False)
 
 
-def untrained_model(trained: Path, task: str, out: Path) -> str:
-    """The same architecture and normalisers with the weights it began with: what imagination without learning gives."""
-    if not (out / checkpoints.CONFIG).exists():
-        model = checkpoints.load(trained, kind="world_model", task=task_card(task))
-        model.reset_parameters(1)
-        checkpoints.save(model, out, kind="world_model", name="ensemble", provenance={"note": "untrained"})
-        shutil.copy(trained / "bank.safetensors", out)
-    return str(out)
+def untrained_model(few: Path, out: Path) -> None:
+    """The same architecture and normalisers with the weights it began with: imagination without learning."""
+    few_model(few)
+    if (out / checkpoints.CONFIG).exists():
+        return
+    model = checkpoints.load(few, kind="world_model", task=task_card(EXPLOITED))
+    model.reset_parameters(1)
+    checkpoints.save(model, out, kind="world_model", name="ensemble", provenance={"note": UNTRAINED_NOTE})
+    shutil.copy(few / "bank.safetensors", out)
+
+
+def reward_error(work: Path) -> float:
+    """Root mean square error of the model's reward, one step ahead, where the policies trained in it lead in truth."""
+    card, errors = task_card(EXPLOITED), []
+    model = checkpoints.resolve(str(work / "models" / f"{EXPLOITED}-few"), card, kind="world_model")
+    for seed in SEEDS:
+        actor = checkpoints.resolve(str(work / f"{EXPLOITED}.SAC-few.{seed}" / "actor"), card, kind="policy")
+        for episode in rollout(card, actor, episode_seeds(0, card.id, "test", 2), num_envs=2):
+            start = Start(observation=torch.from_numpy(episode.observation[:-1]))
+            state = model.initial(start, keys=torch.arange(len(episode)))
+            _, predicted = model.step(state, torch.from_numpy(episode.action))
+            errors.append(predicted.reward.numpy() - episode.reward)
+    return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
 
 
 def carry_out(job: Job, work: Path, results: Path) -> None:
@@ -131,8 +172,9 @@ def main(
     work: Path = Path("runs/inside"),
     results: Path = RESULTS,
     only: str = "",
-    seeds: tuple[int, ...] = SEEDS,
+    seeds: tuple[int, ...] = SEEDS + MORE_SEEDS,
     workers: int = 1,
+    measure_noise: bool = False,
 ) -> None:
     """Carry out what has no record yet.
 
@@ -142,8 +184,12 @@ def main(
         only: Part of the names of the jobs to carry out; all of them by default.
         seeds: Their seeds.
         workers: Jobs at a time.
+        measure_noise: Only print the size of the noise-matched control's noise.
     """
     console, failed = Console(), []
+    if measure_noise:
+        console.print(f"{reward_error(work):.3g}")
+        return
     context = multiprocessing.get_context("fork")
     asked = [job for job in jobs(work) if only in job.name and job.config.seed in seeds]
     waiting = [job for job in asked if not (results / f"{job.name}.json").exists()]
