@@ -71,7 +71,8 @@ def test_the_gap_is_taken_seed_by_seed() -> None:
 
 def test_exploitation_is_a_rise_in_imagination_and_a_fall_in_truth() -> None:
     found = a.exploitation(EXPLOITED)
-    assert (found.peak, found.true.value, found.learned.value, found.gap.value) == (200, -9.0, 22.0, 31.0)
+    assert (found.peak, found.trough) == (200, 400)
+    assert (found.true.value, found.learned.value, found.gap.value) == (-9.0, 22.0, 31.0)
     assert found.shown
     assert not a.exploitation(PLAIN).shown
     falling = [made("SAC learned", s, [1, 10 + s, 4, 2], [1, 10 + s, 4, 2]) for s in range(3)]
@@ -82,14 +83,21 @@ def test_exploitation_is_a_rise_in_imagination_and_a_fall_in_truth() -> None:
 def test_luck_alone_is_no_exploitation() -> None:
     """True returns that are noise around a constant: on average nothing falls from a peak that others chose."""
     rng = np.random.default_rng(0)
-    falls = []
+    falls, own = [], []
     for _ in range(200):
         noise = rng.normal(size=(3, 6))
         group = [made("SAC learned", s, noise[s].tolist(), list(range(6))) for s in range(3)]
         falls.append(a.exploitation(group).true.value)
+        own.extend(a.exploitation([one]).true.value for one in group)
     assert abs(np.mean(falls)) < 4 * np.std(falls) / np.sqrt(len(falls))
-    chosen = [(row[-1] - row.max()) for row in rng.normal(size=(200, 6))]
-    assert np.mean(chosen) < -1  # as it would be if each curve chose its own peak
+    assert np.mean(own) < -1  # as it is where each curve chooses its own peak and trough
+
+
+def test_a_fall_that_is_made_good_again_is_a_fall() -> None:
+    back = [made("SAC learned", s, [5, -9 - s, 4], [0, 20, 30 + s]) for s in range(3)]
+    found = a.exploitation(back)
+    assert (found.peak, found.trough, found.true.value, found.learned.value) == (100, 200, -15.0, 20.0)
+    assert found.shown
 
 
 def test_one_seed_has_no_interval() -> None:

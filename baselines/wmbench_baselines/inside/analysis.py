@@ -56,12 +56,14 @@ class Exploitation:
 
     Attributes:
         peak: Step at which the mean true return is highest.
-        true: Change of the true return from the peak to the end.
+        trough: Later step at which it is lowest; the peak itself where that is the end.
+        true: Change of the true return from the peak to the trough.
         learned: Change of the imagined return over the same steps.
         gap: Imagined minus true return at the end.
     """
 
     peak: int
+    trough: int
     true: Estimate
     learned: Estimate
     gap: Estimate
@@ -159,19 +161,28 @@ def gap_by_step(group: Records) -> list[Estimate]:
 def exploitation(group: Records) -> Exploitation:
     """Whether imagined return went on rising while the true one fell.
 
-    The highest of several noisy means is too high by luck, and what follows it is lower by the same luck. Each seed's
-    changes are therefore measured from the peak of the *other* seeds' mean; with a single seed there is no interval.
+    The highest of several noisy means is too high by luck, and the lowest too low. Each seed's changes are therefore
+    measured between the peak and the trough of the *other* seeds' mean; with a single seed there is no interval.
     """
     true, learned = values(group, "true"), values(group, "learned")  # (S, P)
-    seeds = len(true)
-    places = [int(np.delete(true, s, 0).mean(0).argmax()) if seeds > 1 else int(true[0].argmax()) for s in range(seeds)]
-    rows = np.arange(seeds)
+    seeds, at = len(true), steps(group)
+    ends = [_peak_and_trough(np.delete(true, s, 0) if seeds > 1 else true) for s in range(seeds)]
+    rows, (peaks, troughs) = np.arange(seeds), np.array(ends).T  # (S,) each
+    peak, trough = _peak_and_trough(true)
     return Exploitation(
-        peak=int(steps(group)[true.mean(0).argmax()]),
-        true=over_seeds(true[:, -1] - true[rows, places]),
-        learned=over_seeds(learned[:, -1] - learned[rows, places]),
+        peak=int(at[peak]),
+        trough=int(at[trough]),
+        true=over_seeds(true[rows, troughs] - true[rows, peaks]),
+        learned=over_seeds(learned[rows, troughs] - learned[rows, peaks]),
         gap=over_seeds(learned[:, -1] - true[:, -1]),
     )
+
+
+def _peak_and_trough(curves: np.ndarray) -> tuple[int, int]:
+    """Where the mean of (S, P) curves is highest, and where it is lowest from there on."""
+    mean = curves.mean(0)
+    peak = int(mean.argmax())
+    return peak, peak + int(mean[peak:].argmin())
 
 
 def difference(first: Records, second: Records, of: str) -> Estimate:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3 import PPO, SAC
@@ -15,7 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from wmbench import checkpoints
 from wmbench.cards import TaskCard
-from wmbench.errors import DatasetError
+from wmbench.errors import DatasetError, MissingHeadError
 from wmbench.files import write_json
 from wmbench.progress import progress
 from wmbench.provenance import provenance
@@ -25,7 +26,7 @@ from wmbench.rollout import rollout
 from wmbench.seeding import episode_seeds
 from wmbench.threads import one_thread
 from wmbench_baselines.actor import Actor, ActorConfig
-from wmbench_baselines.inside.config import InsideConfig
+from wmbench_baselines.inside.config import PENALTIES, InsideConfig
 from wmbench_baselines.inside.rows import InsideRows
 
 CURVE = "curve.jsonl"
@@ -50,6 +51,7 @@ def train_inside(config: InsideConfig, folder: Path | str, *, show_progress: boo
         WmbenchError: No such task or model, or a model that lacks what the training needs.
     """
     card, folder = task_card(config.task), Path(folder)
+    check_model(config, card)
     _claim(config, folder)
     curve = read_curve(folder)
     done = curve[-1]["step"] if curve else 0
@@ -76,6 +78,24 @@ def train_inside(config: InsideConfig, folder: Path | str, *, show_progress: boo
             advance(done - before, f"true {means['true']:.4g}, learned {means['learned']:.4g}")
         rows.close()
     return curve
+
+
+def check_model(config: InsideConfig, card: TaskCard) -> None:
+    """Refuse a model that cannot do its part, before anything is trained: also the evaluation needs it.
+
+    Raises:
+        MissingHeadError: It lacks a head, or the uncertainty that the penalty multiplies.
+        WmbenchError: There is no such model, or it is of another task.
+    """
+    signal = PENALTIES[config.penalty]
+    twin: Any = gym.make_vec(card.id, num_envs=1, simulator=config.model, uncertainty=bool(signal))
+    twin.close()
+    named = checkpoints.resolve(config.model, card, kind="world_model").card.uncertainty
+    if signal and signal not in named:
+        raise MissingHeadError(
+            f"{card.id}: the penalty {config.penalty!r} multiplies the uncertainty {signal!r}, and the model "
+            f"{config.model!r} names {', '.join(named) or 'none'}"
+        )
 
 
 def read_curve(folder: Path) -> list[dict[str, Any]]:
