@@ -14,7 +14,7 @@ from wmbench import registration
 from wmbench.errors import CheckpointError, InvalidActionError, LifecycleError, WmbenchError
 
 TASKS = list(wmbench.task_cards())
-MODELS = ["copy-last", "mean-delta", "linear", "random-walk"]
+MODELS = ["copy-last", "mean-delta", "linear", "random-walk", "tdmpc2"]
 HOPPER, CARTPOLE, REACHER = "wmbench/Gym-Hopper-v0", "wmbench/DMC-CartpoleSwingup-v0", "wmbench/Gym-Reacher-v0"
 
 

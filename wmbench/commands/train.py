@@ -64,9 +64,9 @@ def main(words: list[str]) -> None:
 
 
 def next_line(model: Any, folder: Path) -> str:
-    """What makes use of a checkpoint: a line of Python for a world model, a command for a policy."""
+    """What makes use of a checkpoint: a line of Python for a world model, a command for what can only act."""
     card, repeat = model.task, model.task.action_repeat
-    if getattr(model.card, "predicts", None):
+    if "observation" in getattr(model.card, "predicts", ()):
         return f'gym.make("{card.id}", simulator="{folder}"' + (f", action_repeat={repeat})" if repeat > 1 else ")")
     return f"wmbench evaluate {card.name} --policy {folder}" + (f" --action-repeat {repeat}" if repeat > 1 else "")
 

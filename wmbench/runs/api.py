@@ -26,6 +26,7 @@ def run(
     seed: int | None = None,
     tasks: Sequence[str] | None = None,
     models: Sequence[str] | None = None,
+    policies: Sequence[str] | None = None,
     workers: int | None = None,
     progress: bool = True,
     **changes: Any,
@@ -37,7 +38,9 @@ def run(
         out: Folder for records, datasets, checkpoints and the report.
         seed: Root seed; the plan's own if None.
         tasks: Task ids or short names instead of the plan's.
-        models: Further world models for the measures: registered names or checkpoint folders.
+        models: Further world models for the measures: registered names or checkpoint folders, each for the tasks
+            it is made for.
+        policies: Further policies, the same way, to act in every simulator.
         workers: Tracks carried out at the same time; None takes one per core.
         progress: Whether to show what is being done.
         changes: Other fields of :class:`wmbench.runs.plan.Plan`.
@@ -46,13 +49,16 @@ def run(
         ``{"folder", "report", "records"}``: paths, and every record by track and step.
 
     Raises:
-        WmbenchError: No such plan or task, the folder holds another run, or a step failed.
+        WmbenchError: No such plan or task, the folder holds another run, a model or policy fits none of the tasks,
+            or a step failed.
     """
     from wmbench.report import build_report
+    from wmbench.runs.places import check_extras
     from wmbench.runs.quick import tracks
 
     folder = Path(out)
-    plan = make_plan(name, seed=seed, tasks=tasks, models=models, **changes)
+    plan = make_plan(name, seed=seed, tasks=tasks, models=models, policies=policies, **changes)
+    check_extras(plan)
     commit_plan(plan, folder)
     every = tracks(plan)
     began = time.monotonic()

@@ -13,7 +13,15 @@ from wmbench.files import sync
 from wmbench.recording.recorder import Subjects
 from wmbench.registration import task_card
 from wmbench.runs.pipeline import Context
-from wmbench.runs.places import checkpoint_path, dataset, dataset_path, extra_models, label, relative, run_folder
+from wmbench.runs.places import (
+    checkpoint_path,
+    dataset,
+    dataset_path,
+    extra_models,
+    extra_policies,
+    relative,
+    run_folder,
+)
 from wmbench.runs.store import RecordStore
 from wmbench.seeding import episode_seeds
 
@@ -53,7 +61,7 @@ def success(context: Context) -> dict[str, Any]:
 
     plan, subjects = context.plan, _zoo(context)
     seeds = episode_seeds(plan.seed, context.task.id, "eval", plan.eval_episodes)
-    policies = ["random", "bc", plan.demonstrator]
+    policies = ["random", "bc", plan.demonstrator, *extra_policies(plan, context.task)]
     outcomes = {
         f"{policy} in {where or 'true'}": [outcome(e) for e in subjects.episodes(policy, where, seeds)]
         for where in (None, *subjects.simulators)
@@ -76,10 +84,11 @@ def agreement(context: Context) -> dict[str, Any]:
 
 
 def _zoo(context: Context) -> Subjects:
-    """Policies far apart and close together: random, still, cloned, half-trained, and the demonstrator with noise."""
+    """Policies far apart and close together: random, still, cloned, half-trained, demonstrators with noise, guests."""
     name = context.plan.demonstrator
     found = {"random": "random", "zero": "zero", "bc": checkpoint_path(context, "bc"), name: name}
     found |= {f"{name}+noise{level:g}": f"{name}+noise{level:g}" for level in context.plan.zoo_noise}
+    found |= extra_policies(context.plan, context.task)
     medium = f"{name}-medium"
     try:
         checkpoints.find(medium, context.task, kind="policy")
@@ -98,7 +107,7 @@ def _subjects(context: Context, policies: Mapping[str, str]) -> Subjects:
 
     trained = checkpoint_path(context, "ensemble")
     if not policies or trained not in _gathered:
-        models = {"ensemble": trained} | {label(r): r for r in extra_models(context.plan)}
+        models = {"ensemble": trained} | extra_models(context.plan, context.task)
         found = gather_subjects(dataset_path(context), models, policies, seed=context.plan.seed)
         if not policies:
             return found
@@ -184,7 +193,7 @@ def latency(context: Context) -> dict[str, Any]:
         ensembles = [r for r in store.all() if (r["track"], r["step"]) == (card.name, "ensemble")]
         trained = folder / ensembles[-1]["values"]["checkpoint"]
         simulators: dict[str, str | None] = {"true": None, "ensemble": str(trained)}
-        simulators |= {label(ref): ref for ref in extra_models(plan)}
+        simulators |= extra_models(plan, card)
         measured = measure_latency(card, simulators, batches=(1, 16, 256, 4096), budget_s=plan.latency_seconds)
         measured.recording.save(context.folder / card.name)
         recordings[card.id] = f"{relative(context)}/{card.name}"

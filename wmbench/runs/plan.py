@@ -28,7 +28,9 @@ class Plan:
         demonstrator: The shipped policy that demonstrates.
         preset: Size of the ensemble, a preset of its configuration.
         updates: Gradient steps of the ensemble; the preset's own number if None.
-        models: Further world models to put under the measures: names or checkpoint folders.
+        models: Further world models to put under the measures: names or checkpoint folders; each joins the tasks it is
+            made for.
+        policies: Further policies that act in all simulators, the same way; a world model that plans is one, too.
         eval_episodes: Episodes per policy and simulator.
         windows: Test windows for drift.
         horizon: Steps of a drift window.
@@ -51,6 +53,7 @@ class Plan:
     preset: str = "quick"
     updates: int | None = None
     models: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
     eval_episodes: int = 16
     windows: int = 64
     horizon: int = 100
@@ -98,9 +101,9 @@ def commit_plan(plan: Plan, folder: Path) -> None:
     """
     path = folder / "plan.json"
     if path.exists():
-        there = json.loads(path.read_text())
-        if there != plan.to_json():
-            differ = sorted(k for k in {*there, *plan.to_json()} if there.get(k) != plan.to_json().get(k))
+        there, here = Plan().to_json() | json.loads(path.read_text()), plan.to_json()
+        if there != here:
+            differ = sorted(k for k in {*there, *here} if there.get(k) != here.get(k))
             raise WmbenchError(f"{folder} holds another run (it differs in {', '.join(differ)}); choose another --out")
         return
     folder.mkdir(parents=True, exist_ok=True)

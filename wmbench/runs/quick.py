@@ -35,7 +35,7 @@ def tracks(plan: Plan) -> dict[str, Track]:
     """The plan's tracks by name: one per task, then the timings, which want the machine to themselves."""
     data = ("seed", "random_episodes", "smooth_episodes", "noisy_episodes", "demonstrations", "demonstrator")
     models = ("collect", "ensemble", "references")
-    zoo = ("seed", "models", "demonstrator", "zoo_noise", "eval_episodes")
+    zoo = ("seed", "models", "policies", "demonstrator", "zoo_noise", "eval_episodes")
     steps = (
         Step("collect", collect, (), data),
         Step("ensemble", train_ensemble, ("collect",), ("seed", "preset", "updates")),
@@ -50,7 +50,7 @@ def tracks(plan: Plan) -> dict[str, Track]:
             "success",
             measures.success,
             ("collect", "ensemble", "bc"),
-            ("seed", "models", "eval_episodes", "demonstrator"),
+            ("seed", "models", "policies", "eval_episodes", "demonstrator"),
         ),
         Step("agreement", measures.agreement, ("collect", "ensemble", "bc"), zoo),
         Step("rollout", measures.rollout_pair, ("collect", "ensemble"), ("horizon",)),

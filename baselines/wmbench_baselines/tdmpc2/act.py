@@ -20,6 +20,13 @@ def from_box(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarra
     return np.clip(2 * (action - low) / (high - low) - 1, -1, 1)
 
 
+def planes(pictures: np.ndarray, lead: int = 0) -> np.ndarray:
+    """Pictures (..., [k,] H, W, 3), behind so many leading axes, as the model takes them: (..., 3k, H, W)."""
+    x = pictures.reshape(*pictures.shape[:lead], -1, *pictures.shape[-3:])  # (..., k, H, W, 3)
+    x = np.ascontiguousarray(np.moveaxis(x, -1, -3))  # (..., k, 3, H, W)
+    return x.reshape(*x.shape[:lead], -1, *x.shape[-2:])
+
+
 class Pilot:
     """Plans for N episodes side by side, each plan from the one before.
 

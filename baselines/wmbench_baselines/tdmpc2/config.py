@@ -17,6 +17,9 @@ SIZES: Mapping[int, Mapping[str, int]] = {
 """The published sizes, in millions of parameters (``tdmpc2/common/__init__.py`` of nicklashansen/tdmpc2)."""
 
 
+PIXELS = 64
+"""Height and width of images."""
+
 _COUNTS = (
     *("enc_dim", "mlp_dim", "latent_dim", "enc_layers", "simnorm_dim", "task_dim", "frame_stack", "horizon"),
     *("iterations", "replan", "batch_size", "capacity", "action_repeat", "frames", "updates", "head_updates"),
@@ -146,6 +149,11 @@ class TDMPC2Config:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.latent_dim % self.simnorm_dim:
             raise ValueError(f"latent_dim {self.latent_dim} must be a multiple of simnorm_dim {self.simnorm_dim}")
+        if self.observation == "rgb" and self.latent_dim != 16 * self.channels:
+            raise ValueError(
+                f"with observation='rgb' latent_dim must be 16 times channels, got {self.latent_dim} and "
+                f"{self.channels}: set channels to {max(1, self.latent_dim // 16)}"
+            )
         if self.num_q < 2 or self.num_bins < 2 or not self.vmin < self.vmax:
             raise ValueError("num_q and num_bins must be at least 2, and vmin below vmax")
         if not 0 <= self.prior_samples < self.samples or not 1 <= self.elites <= self.samples:
@@ -158,6 +166,10 @@ class TDMPC2Config:
             raise ValueError("dropout must lie in [0, 1), tau and rho in (0, 1]")
         if not 0 < self.discount_min <= self.discount_max < 1 or self.seed_steps < 0:
             raise ValueError("discounts must lie in (0, 1), min <= max, and seed_steps must not be negative")
+
+    def shape(self, numbers: int) -> int | tuple[int, int, int]:
+        """What the encoder takes in: so many numbers of a state, or planes, height and width of stacked images."""
+        return numbers if self.observation == "state" else (3 * self.frame_stack, PIXELS, PIXELS)
 
     def discount(self, steps: int) -> float:
         """Discount for episodes of so many actions: linear in the length, within bounds."""

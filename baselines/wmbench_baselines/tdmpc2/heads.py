@@ -34,6 +34,7 @@ class Heads(nn.Module):
         self.normaliser = Normaliser(observation)
         self.decoder = MLP(model.config.latent_dim, hidden, observation)
         self.success = MLP(model.config.latent_dim, hidden, 1) if success else None
+        initialise(self, torch.Generator().manual_seed(0))
 
     def forward(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Latents (..., L) to observations (..., O) and logits of success (...), or None."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from wmbench.errors import DatasetError
+from wmbench.errors import DatasetError, WmbenchError
 from wmbench.progress import progress as progress_line
 from wmbench_baselines.tdmpc2 import run as shared
 from wmbench_baselines.tdmpc2.act import from_box
@@ -41,7 +41,10 @@ class OfflineTraining(Run):
 
         Raises:
             DatasetError: Two are of the same task, or one has no episode in its train split.
+            WmbenchError: The settings are of a model of images.
         """
+        if config.observation != "state":
+            raise WmbenchError("tdmpc2 learns from pictures online only: leave the dataset out, or observation='state'")
         self.tasks = [data.task for data in datasets]
         if len({card.id for card in self.tasks}) < len(datasets):
             raise DatasetError("give one dataset per task: merge those of the same task first")
@@ -86,13 +89,13 @@ class OfflineTraining(Run):
             while self.facts["updates"] < total:
                 self.update()
                 advance(1)
-                if self.facts["updates"] % LOG_UPDATES and self.facts["updates"] < total:
-                    continue
+                over = self.facts["updates"] >= total
                 self.facts["seconds"] = before + time.monotonic() - began
-                measured = self.measured()
-                self.log({"kind": "updates", "updates": self.facts["updates"], **measured})
-                advance(0, f"loss {measured['loss']:.4f}")
-                if time.monotonic() - saved > shared.SAVE_SECONDS or self.facts["updates"] >= total:
+                if over or self.facts["updates"] % LOG_UPDATES == 0:
+                    measured = self.measured()
+                    self.log({"kind": "updates", "updates": self.facts["updates"], **measured})
+                    advance(0, f"loss {measured['loss']:.4f}")
+                if over or time.monotonic() - saved > shared.SAVE_SECONDS:
                     self.save()
                     saved = time.monotonic()
 

@@ -15,8 +15,8 @@ from wmbench.cards import TaskCard
 from wmbench.progress import progress as progress_line
 from wmbench.seeding import episode_seeds
 from wmbench_baselines.tdmpc2 import run as shared
-from wmbench_baselines.tdmpc2.act import Pilot, to_box
-from wmbench_baselines.tdmpc2.config import TDMPC2Config
+from wmbench_baselines.tdmpc2.act import Pilot, planes, to_box
+from wmbench_baselines.tdmpc2.config import PIXELS, TDMPC2Config
 from wmbench_baselines.tdmpc2.model import LatentModel
 from wmbench_baselines.tdmpc2.planner import Planner
 from wmbench_baselines.tdmpc2.replay import Episode, Replay
@@ -42,7 +42,7 @@ class OnlineTraining(Run):
         """
         self.task = task.repeated(config.action_repeat)
         actions = [len(task.action)]
-        seen: Any = len(task.observation) if config.observation == "state" else (3 * config.frame_stack, 64, 64)
+        seen = config.shape(len(task.observation))
         model = LatentModel(config, seen, actions, episodic=task.terminates, seed=entropy(seed, 0))
         replay = Replay(config.capacity, config.horizon, folder=folder / "replay", device=device)
         discount = torch.tensor(config.discount(self.task.horizon))
@@ -142,15 +142,12 @@ class OnlineTraining(Run):
         """The true simulator, at the action repeat."""
         options: dict[str, Any] = {}
         if self.config.observation == "rgb":
-            options = {"observation": "rgb", "image_size": 64, "frame_stack": self.config.frame_stack}
+            options = {"observation": "rgb", "image_size": PIXELS, "frame_stack": self.config.frame_stack}
         return gym.make(self.task.id, action_repeat=self.config.action_repeat, disable_env_checker=True, **options)
 
     def see(self, observation: np.ndarray) -> np.ndarray:
         """An observation as the model takes it: of images, the stacked frames' colours as planes (3k, H, W)."""
-        if self.config.observation == "state":
-            return observation
-        frames = observation.reshape(-1, *observation.shape[-3:])  # (k, H, W, 3)
-        return np.ascontiguousarray(frames.transpose(0, 3, 1, 2)).reshape(-1, *frames.shape[1:3])
+        return observation if self.config.observation == "state" else planes(observation)
 
     def evaluate(self) -> tuple[list[float], list[bool]]:
         """Episodes lived side by side without exploration; it leaves no trace in the training.

@@ -14,6 +14,8 @@ from wmbench.cards import TaskCard
 from wmbench.errors import WmbenchError
 from wmbench.keys import fold_in, normal
 from wmbench.protocols import State
+from wmbench_baselines.tdmpc2.act import planes
+from wmbench_baselines.tdmpc2.config import PIXELS
 from wmbench_baselines.tdmpc2.planner import Planner, PlanNoise, moved_on
 from wmbench_baselines.tdmpc2.simulator import TDMPC2
 
@@ -87,11 +89,13 @@ class TDMPC2Policy:
             self.settings = dataclasses.replace(found.config, **changes)
         except ValueError as error:
             raise WmbenchError(f"tdmpc2: {error}") from error
+        if found.latent.images:  # what it wants to be shown, see wmbench.views.wanted_by
+            self.observation, self.image_size, self.frame_stack = "rgb", PIXELS, found.config.frame_stack
         self.planner = Planner(found.latent, self.settings)
         self.discount = torch.tensor(self.settings.discount(task.horizon), device=found.low.device)
         self.card: dict[str, Any] = {
             "name": "tdmpc2",
-            "inputs": "the flat state observation, raw",
+            "inputs": "stacked pictures" if found.latent.images else "the flat state observation, raw",
             "consumer": "a strong policy, and a planner whose horizon and samples can be swept",
             "risk": "plans in its own model: as good as that model near what it was trained on",
         }
@@ -124,7 +128,7 @@ class TDMPC2Policy:
         """Choose actions.
 
         Args:
-            observation: (B, O) float32.
+            observation: (B, O) float32; of a model of images (B, k, H, W, 3) uint8.
             state: As returned by :meth:`initial` or by the previous call.
             keys: (B,) int64, fresh at every step.
 
@@ -136,7 +140,9 @@ class TDMPC2Policy:
         """
         self.model.refuse_shape(observation)
         device = self.model.low.device
-        x = torch.from_numpy(np.ascontiguousarray(observation, np.float32)).to(device)
+        images = self.model.latent.images
+        seen = planes(observation, 1) if images else np.ascontiguousarray(observation, np.float32)
+        x = torch.from_numpy(seen).to(device)
         if self.config.mode == "prior":
             return self.model.by_rows(self._prior, x)[0].cpu().numpy(), None
         own = torch.from_numpy(np.ascontiguousarray(keys)).to(device)

@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from wmbench.cards import ModelCard, TaskCard
 from wmbench.errors import WmbenchError
 from wmbench.protocols import Prediction, Start, State
-from wmbench_baselines.tdmpc2.config import PRESETS, TDMPC2Config
+from wmbench_baselines.tdmpc2.config import PIXELS, PRESETS, TDMPC2Config
 from wmbench_baselines.tdmpc2.heads import Heads, fit_heads
 from wmbench_baselines.tdmpc2.model import LatentModel
 from wmbench_baselines.tdmpc2.replay import Replay
@@ -30,7 +30,7 @@ class TDMPC2(nn.Module):
 
     The state of an imagined episode is a latent state. Dynamics, reward and termination are the method's own; it
     predicts no observation, so a decoder is trained afterwards on its frozen latents, and a success head where only
-    the environment knows what counts as one.
+    the environment knows what counts as one. A model of images has neither: it acts, and is no simulator.
     """
 
     Config = TDMPC2Config
@@ -59,8 +59,9 @@ class TDMPC2(nn.Module):
         sizes = sizes or [(len(task.observation), len(task.action), task.terminates)]
         self.width = max(o for o, _, _ in sizes)
         actions = [a for _, a, _ in sizes]
-        self.latent = LatentModel(config, self.width, actions, episodic=any(ends for *_, ends in sizes))
-        self.heads = Heads(self.latent, len(task.observation), success=task.success.kind == "env")
+        self.latent = LatentModel(config, config.shape(self.width), actions, episodic=any(ends for *_, ends in sizes))
+        seen, known = len(task.observation), task.success.kind == "env"
+        self.heads = None if self.latent.images else Heads(self.latent, seen, success=known)
         low, high = task.action_bounds()
         self.register_buffer("low", torch.from_numpy(low), persistent=False)
         self.register_buffer("high", torch.from_numpy(high), persistent=False)
@@ -80,11 +81,6 @@ class TDMPC2(nn.Module):
         """Train online in the true simulator, for ``config.frames`` control steps; resumes in ``folder``."""
         from wmbench_baselines.tdmpc2.online import OnlineTraining
 
-        if config.observation != "state":
-            raise WmbenchError(
-                "a simulator begins from a state vector, which a model of images cannot encode: "
-                "train with observation='state', or use OnlineTraining for the curve alone"
-            )
         run = OnlineTraining(config, task, folder=folder, seed=seed, device=device)
         run.run(progress=progress)
         return cls.of_run(config, run.task, run, trained_on="", progress=progress)
@@ -140,26 +136,36 @@ class TDMPC2(nn.Module):
         made = cls(config, task)
         made.latent.load_state_dict(run.model.state_dict())
         made.to(run.device)
-        made.read_off(run.replay, seed=entropy(run.seed, 5), progress=progress)
+        if made.heads is not None:
+            made.read_off(run.replay, seed=entropy(run.seed, 5), progress=progress)
         made.card = made._card(trained_on)
         return made.eval()
 
     def read_off(self, replay: Replay, *, seed: int, progress: bool = True) -> dict[str, float]:
         """Train the heads on the frozen latents; see :func:`fit_heads`."""
+        assert self.heads is not None, "a model of images has none"
         return fit_heads(self.heads, self.latent, replay, number=self.number, seed=seed, progress=progress)
 
     def _card(self, trained_on: str) -> ModelCard:
         ends = self.latent.termination_head is not None
-        heads = {"observation", "reward"} | ({"terminated"} if ends else set())
-        heads |= {"success"} if self.heads.success is not None else set()
+        images = self.heads is None
+        heads = {"reward"} | (set() if images else {"observation"}) | ({"terminated"} if ends else set())
+        heads |= {"success"} if self.heads is not None and self.heads.success is not None else set()
+        stack = self.config.frame_stack
+        seen = f"the last {stack} pictures of {PIXELS} x {PIXELS} pixels" if images else "the current observation"
+        simulating = (
+            "no simulator, since it sees pictures alone and predicts none"
+            if images
+            else "as a simulator, reward and termination are its own heads, and the observation is read by a decoder "
+            "trained afterwards on frozen latents, which planning never sees"
+        )
         return ModelCard(
             name="tdmpc2",
             task_ids=tuple(name for name, *_ in self.config.tasks) or (self.task.id,),
             predicts=frozenset(heads),
-            inputs="the current observation, encoded once at the begin of an episode",
+            inputs=f"{seen}, encoded once at the begin of an episode",
             condition="the action is concatenated to the latent state",
-            consumer="planning by its own planner; as a simulator, reward and termination are its own heads, and the "
-            "observation is read by a decoder trained afterwards on frozen latents, which planning never sees",
+            consumer=f"planning by its own planner; {simulating}",
             risk="latents are trained to predict value and themselves, not observations: what the task does not "
             "reward may be lost, and latents are only trained a few steps ahead",
             sources={} if ends else {"terminated": "card"},
@@ -175,7 +181,9 @@ class TDMPC2(nn.Module):
         return torch.full((n,), self.number, device=self.low.device)
 
     def encode(self, observation: torch.Tensor) -> torch.Tensor:
-        """Observations (B, O) of the task to latent states (B, L)."""
+        """Observations (B, O) of the task, or images (B, 3k, H, W), to latent states (B, L)."""
+        if self.latent.images:
+            return self.latent.encode(observation)
         x = pad(observation, (0, self.width - observation.shape[1]))
         return self.latent.encode(x, self.tasks(len(x)))
 
@@ -191,7 +199,16 @@ class TDMPC2(nn.Module):
         return torch.minimum(torch.maximum(scaled, self.low), self.high)
 
     def initial(self, start: Start, *, keys: torch.Tensor) -> State:
-        """Encode where the episodes begin; the model is deterministic, so the keys are not needed."""
+        """Encode where the episodes begin; the model is deterministic, so the keys are not needed.
+
+        Raises:
+            WmbenchError: It is a model of images, and a start is a state.
+        """
+        if self.latent.images:
+            raise WmbenchError(
+                f"{self.task.id}: this tdmpc2 sees pictures alone and predicts none, so it is no simulator; use it "
+                "as a policy, or train one with observation='state'"
+            )
         return {"z": self.by_rows(self.encode, start.observation)[0]}
 
     def step(self, state: State, action: torch.Tensor, *, uncertainty: bool = False) -> tuple[State, Prediction]:
@@ -210,6 +227,7 @@ class TDMPC2(nn.Module):
         model, task, a = self.latent, self.tasks(len(z)), self.unit(action)
         reward = model.values(model.reward(z, a, task))
         following = model.next(z, a, task)
+        assert self.heads is not None, "a model of images is no simulator"
         observation, success = self.heads(following)
         none = torch.zeros_like(reward)
         ended = none if model.termination_head is None else model.termination(following, task).sigmoid()
@@ -223,6 +241,7 @@ class TDMPC2(nn.Module):
         n = len(inputs[0])
         widest = max(self.config.mlp_dim, self.config.enc_dim, self.config.latent_dim)
         size = max(ROWS, NUMBERS // widest // ROWS * ROWS) if inputs[0].is_cpu else max(n, 1)
+        size = ROWS if self.latent.images and inputs[0].is_cpu else size
         parts = []
         with torch.inference_mode():
             for first in range(0, n, size):
@@ -235,13 +254,17 @@ class TDMPC2(nn.Module):
         return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
 
     def refuse_shape(self, observation: Any) -> None:
-        """Refuse observations that are not (B, O).
+        """Refuse observations that are not (B, O), or pictures that are not (B, k, H, W, 3).
 
         Raises:
             WmbenchError: They are not.
         """
-        if observation.ndim != 2 or observation.shape[1] != len(self.task.observation):
+        own: tuple[int, ...] = (len(self.task.observation),)
+        if self.latent.images:
+            stack = () if self.config.frame_stack == 1 else (self.config.frame_stack,)
+            own = (*stack, PIXELS, PIXELS, 3)
+        if tuple(observation.shape[1:]) != own:
             raise WmbenchError(
-                f"{self.task.id}: tdmpc2 expects observations of shape (B, {len(self.task.observation)}), "
+                f"{self.task.id}: tdmpc2 expects observations of shape (B, {', '.join(map(str, own))}), "
                 f"got {tuple(observation.shape)}"
             )
