@@ -221,7 +221,8 @@ class VectorRows:
         if "success" not in info:
             raise CardError(f"{self._card.id}: the vector environment's info lacks 'success'")
         diverged = info.get("diverged", np.zeros(len(actions), dtype=bool))
-        doubt = next(iter(info["uncertainty"].values())) if "uncertainty" in info else None
+        signals = {name: value for name, value in info.get("uncertainty", {}).items() if not name.startswith("_")}
+        doubt = next(iter(signals.values()), None)  # names with an underscore are masks
         self._ended = np.asarray(terminated | truncated)
         chosen: Any = slice(None) if len(rows) == len(actions) else rows
         self.images = {name: batch[chosen] for name, batch in images.items()}

@@ -39,6 +39,8 @@ from wmbench.transferring import transfer
 from wmbench.zoo import Zoo, load_zoo, shipped_zoos
 
 FORMAT = 1
+HALTING = 2
+"""The same for models that say how sure they are: records of version 1 had read a constant in place of their doubt."""
 RECORDS = Path(__file__).parents[1] / "results" / "transfer"
 EPISODES = 50
 FEWER = {"oracle": 2}

@@ -56,7 +56,10 @@ class Toy:
 
     def __init__(self, task: TaskCard, fault: str = "", heads: frozenset[str] = HEADS, share: float = 0.4) -> None:
         self.task, self.fault, self.share = task, fault, share
-        self.card = ModelCard("toy", (task.id,), heads, *["-"] * 4, sources={"terminated": "card"}, revision=fault)
+        signals = ("wonder", "other") if "uncertainty" in heads else ()
+        self.card = ModelCard(
+            "toy", (task.id,), heads, *["-"] * 4, sources={"terminated": "card"}, uncertainty=signals, revision=fault
+        )
 
     def initial(self, start: Any, *, keys: torch.Tensor) -> Any:
         chosen = torch.from_numpy(uniform(keys.numpy(), 1)[:, 0] < self.share)
@@ -69,7 +72,10 @@ class Toy:
             raise RuntimeError("the model gave up")
         spoilt = torch.where(bad[:, None], torch.nan, state["observation"])
         observation = spoilt if self.fault == "nan" else state["observation"]
-        return {**state, "t": t}, Prediction(observation, reward=action.double().sum(1), terminated=(t >= 12).float())
+        doubt = {"wonder": t * state["chosen"], "other": torch.full_like(t, 7.0)} if uncertainty else None
+        ends = (t >= 12).float()
+        reward = action.double().sum(1)
+        return {**state, "t": t}, Prediction(observation, reward=reward, terminated=ends, uncertainty=doubt)
 
 
 def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -249,6 +255,19 @@ def test_a_model_that_breaks_in_some_rows_loses_these_episodes_alone(
     said = " ".join(capsys.readouterr().out.split())
     assert f"{len(lost['broken'])} episodes broke off" in said and reason in said
     assert reason in (tmp_path / "index.html").read_text()
+
+
+def test_what_halts_an_episode_is_the_signal_that_the_model_names_first(world_model: Register, zoo: Zoo) -> None:
+    name = world_model("unsure", lambda task, device: Toy(task, heads=HEADS | {"uncertainty"}))
+    chosen = uniform(keys_from_seeds(zoo.seed), 1)[:, 0] < 0.4  # (E,)
+    policy = checkpoints.resolve("random", CARD, kind="policy")
+    seeds = zoo.seed.tolist()
+    found = asking.rollout(CARD, policy, seeds, simulator=name, num_envs=4, uncertainty=True)
+    for episode, doubtful in zip(found, chosen, strict=True):
+        assert episode.extra["doubt"].tolist() == [float(t * doubtful) for t in range(1, 13)]
+    plain, stopped = transfer(CARD, [name], episodes=EPISODES).recording.arrays["learned"]  # (H, K, E)
+    np.testing.assert_array_equal(stopped[..., ~chosen], plain[..., ~chosen])
+    assert (stopped[:, 3][..., chosen] != plain[:, 3][..., chosen]).all(), "the random policy's, which vary"
 
 
 @pytest.mark.parametrize("how", ["raise", "nan"])

@@ -27,7 +27,7 @@ from wmbench.transferring.fitting import Fitting
 from wmbench.troop import Troop
 from wmbench.zoo import Zoo
 
-FORMAT = 1
+FORMAT = 2
 ROWS = 1000
 """Imagined episodes that run side by side at most; results do not depend on it."""
 
