@@ -52,10 +52,12 @@ def brief(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}".replace("-0.00", "0.00")
 
 
-def with_ends(result: Result | None, form: Callable[[float | None], str] = brief, scale: float = 1.0) -> str:
+def with_ends(
+    result: Result | None, form: Callable[[float | None], str] = brief, scale: float = 1.0, none: str = "-"
+) -> str:
     """``value (low to high)``."""
     if result is None or result.value is None:
-        return "-"
+        return none
     text = form(result.value * scale)
     if result.ci_low is None or result.ci_high is None:
         return text
@@ -84,16 +86,18 @@ def zoos(study: Study) -> str:
 
 
 def ranks(study: Study, models: list[str]) -> str:
-    """Spearman's correlation with its interval, per task and model, and the mean over tasks."""
+    """Spearman's correlation with its interval, per task and model, and the mean; whoever tells none apart has 0."""
     models = [model for model in models if any(model in found for found in study.values())]
     body = []
     for task, found in study.items():
-        body.append([task, *(with_ends(found[m].find("spearman")) if m in found else "" for m in models)])
+        body.append(
+            [task, *(with_ends(found[m].find("spearman"), none="all alike") if m in found else "" for m in models)]
+        )
     last = ["**mean over tasks**"]
     for model in models:
-        values = np.array([value(found[model], "spearman") for found in study.values() if model in found])
-        ends = t_interval(values) if len(values) > 2 and np.isfinite(values).all() else None
-        text = brief(float(values.mean())) if np.isfinite(values).all() else "-"
+        values = np.nan_to_num([value(found[model], "spearman") for found in study.values() if model in found])
+        ends = t_interval(values) if len(values) > 2 else None
+        text = brief(float(values.mean()))
         last.append(text + (f" ({brief(max(ends[0], -1))} to {brief(min(ends[1], 1))})" if ends else ""))
     return rows(["task", *(MODELS.get(model, model) for model in models)], [*body, last])
 
