@@ -301,6 +301,19 @@ def test_learned_simulators_that_fail_or_diverge(world_model, num_envs):
         rollout(card, policy, seeds, simulator=fails, num_envs=num_envs)
 
 
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_the_model_tells_its_doubt_at_every_step(num_envs):
+    name = "Gym-Hopper"
+    policy = RandomPolicy(RandomConfig(), wmbench.task_card(name))
+    found = rollout(name, policy, [3, 4, 5], simulator="ensemble", num_envs=num_envs, uncertainty=True)
+    for episode in found:
+        with gym.make(f"wmbench/{name}-v0", simulator="ensemble", init="true", uncertainty=True) as env:
+            env.reset(seed=episode.seed)
+            told = [env.step(action)[-1]["uncertainty"]["disagreement"] for action in episode.action]
+        assert 0 < min(told) < max(told)
+        np.testing.assert_array_equal(episode.extra["doubt"], np.float32(told))
+
+
 def test_success_of_an_episode(card, toy_episode):
     episode = toy_episode(1, steps=4)
     episode.success = np.array([False, True, False, False])
