@@ -47,7 +47,8 @@ def test_targets_take_the_lower_of_two_slow_q_functions():
     model, batch, noise = opinionated(), a_batch(), the_noise()
     for heads in ([0, 2], [2, 1]):
         reached, td = targets(model, batch, noise._replace(target_heads=torch.tensor(heads)), DISCOUNT)
-        z = model.encode(batch.observation[1:])
+        with torch.no_grad():
+            z = model.encode(batch.observation[1:])
         assert torch.equal(reached, z) and not reached.requires_grad
         q = number(model.Q(z, model.pi(z, noise.target).action, target=True))[heads]
         expected = batch.reward + 0.9 * (1 - batch.terminated) * torch.minimum(q[0], q[1])

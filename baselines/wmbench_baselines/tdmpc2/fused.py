@@ -24,9 +24,9 @@ def norm_mish(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torc
         result: torch.Tensor = _NormMish.apply(x, weight, bias)
         return result
     h, _, _ = _normed(x, weight, bias)
-    e = h.clamp(max=20.0).exp_()
-    n = (e + 2.0).mul_(e)
-    return h.mul_(n.div_(torch.add(n, 2.0, out=e)))
+    d = h.exp().add_(1.0)
+    d.mul_(d).add_(1.0)
+    return h.addcdiv_(h, d, value=-2.0)  # where the exponential is too large for a number, this is h, as it should be
 
 
 def _normed(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -41,17 +41,23 @@ def _normed(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> tuple[
     return h, mean, scale
 
 
+def _one(like: torch.Tensor) -> torch.Tensor:
+    """The number 1."""
+    return torch.ones((), dtype=like.dtype, device=like.device)
+
+
 class _NormMish(torch.autograd.Function):
-    """Mish is h n / (n + 2), its derivative n / (n + 2) + 4 h e (e + 1) / (n + 2)^2, with e = exp(h), n = e (e + 2)."""
+    """Mish is h - 2 h / d with d = u^2 + 1 and u = 1 + exp(h), its derivative 1 - 2 / d + 4 h u (u - 1) / d^2."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         h, mean, scale = _normed(x, weight, bias)
-        e = h.clamp(max=20.0).exp_()  # beyond 20 the tanh is 1
-        n = (e + 2.0).mul_(e)
-        below = n + 2.0
-        tanh = n.div_(below)
-        slope = torch.add(tanh, e.addcmul_(e, e).mul_(h).div_(below).div_(below), alpha=4.0, out=e)
+        u = h.clamp(max=20.0).exp_().add_(1.0)  # beyond 20 Mish is h
+        r = torch.addcmul(_one(u), u, u).reciprocal_()  # 1 / d
+        torch.addcmul(r, u, r, out=u)
+        torch.addcmul(r, r, u, value=-1.0, out=u)  # u (u - 1) / d^2 = (1 - (u + 1) / d) / d
+        tanh = r.mul_(-2.0).add_(1.0)
+        slope = torch.addcmul(tanh, h, u, value=4.0, out=u)
         ctx.save_for_backward(x, weight, bias, mean, scale, slope)  # the slope alone: buffers cost as much as sums
         return tanh.mul_(h)
 

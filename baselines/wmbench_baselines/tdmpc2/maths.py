@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -23,8 +24,17 @@ class Bins(NamedTuple):
     number: int
 
     def centres(self, like: torch.Tensor) -> torch.Tensor:
-        """(number,) on the device and of the type of another tensor."""
-        return torch.linspace(self.low, self.high, self.number, device=like.device, dtype=like.dtype)
+        """(number,) on the device and of the type of another tensor; shared, never to be written to."""
+        if torch.compiler.is_compiling():
+            return torch.linspace(self.low, self.high, self.number, device=like.device, dtype=like.dtype)
+        return _centres(self, like.device, like.dtype)
+
+
+@functools.lru_cache(16)
+def _centres(bins: Bins, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """The bins' centres, made once, in a way that gradients can use."""
+    with torch.inference_mode(False):
+        return torch.linspace(bins.low, bins.high, bins.number, device=device, dtype=dtype)
 
 
 def symlog(x: torch.Tensor) -> torch.Tensor:
