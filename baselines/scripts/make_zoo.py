@@ -15,13 +15,15 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
+from train_zoo import STEPS
 
 from wmbench import checkpoints, task_card
 from wmbench.cards import TaskCard
 from wmbench.errors import WmbenchError
+from wmbench.files import write_json
 from wmbench.registration import shipped_checkpoints
 from wmbench.transferring import freeze_zoo
-from wmbench.zoo import Member
+from wmbench.zoo import Member, Zoo
 from wmbench_baselines.shipped import CHECKPOINTS, ZOOS
 
 UNTRAINED = {
@@ -58,11 +60,13 @@ def main(
         command = f"python baselines/scripts/make_zoo.py {name} --episodes {episodes} --seed {seed}"
         out = ZOOS / f"{card.id.removeprefix('wmbench/')}.json"
         zoo = freeze_zoo(card, members, out, episodes=episodes, seed=seed, work=work / name / "truth", command=command)
+        write_histories(zoo)
         for member, returns, success in zip(zoo.members, zoo.returns[-1], zoo.success[-1], strict=True):
             Console().print(
                 f"{member.name:>14} {returns.mean():10.2f} {100 * success.mean():6.1f} %  {member.note}",
                 highlight=False,
             )
+    Console().print("now bring docs/zoo.md up to date: python docs/scripts/write_zoo_page.py", highlight=False)
 
 
 def untrained(card: TaskCard) -> list[Member]:
@@ -130,6 +134,28 @@ def trained(card: TaskCard, folder: Path, seed: int) -> list[Member]:
             members.append(Member(name, name, algorithm.upper(), f"{step} steps of training: {why}"))
     shipped_checkpoints.cache_clear()  # they have just become more
     return members
+
+
+def write_histories(zoo: Zoo) -> None:
+    """Write into the checkpoints of chosen snapshots how they came about; the digests are of weights alone."""
+    for member in zoo.members:
+        folder = CHECKPOINTS / member.reference / zoo.task.id.removeprefix("wmbench/")
+        if member.algorithm not in STEPS or not (folder / checkpoints.CONFIG).exists():
+            continue
+        config = checkpoints.read_config(folder)
+        if config["provenance"]:
+            continue
+        seed = json.loads((ZOOS / f"{zoo.task.id.removeprefix('wmbench/')}.json").read_text())["root_seed"]
+        command = f"--tasks {zoo.task.name} --algorithms {member.algorithm} --seed {seed}"
+        versions = zoo.facts["provenance"]["versions"]
+        config["provenance"] = {
+            "algorithm": f"{member.algorithm}, stable-baselines3 {versions['stable-baselines3']}",
+            "script": "baselines/scripts/train_zoo.py",
+            "command": f"python baselines/scripts/train_zoo.py {command}",
+            "step": int(member.note.split()[0]),
+            "chosen": member.note.split(": ")[1],
+        }
+        write_json(folder / checkpoints.CONFIG, config)
 
 
 def choose(curve: list[dict[str, Any]]) -> dict[int, str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from wmbench import checkpoints
 from wmbench.cards import TaskCard
+from wmbench.measures.agreement import NEAR
 from wmbench.measuring.everything import plain_reference
 from wmbench.statistics.comparison import t_interval
 from wmbench.statistics.intervals import wilson
@@ -36,6 +37,7 @@ class PolicyCard:
         length: Their mean number of steps.
         ties: Other policies that its frozen episodes cannot be told from: on the same starts, the 95 % interval of the
             mean difference of returns holds zero.
+        near: Other policies whose mean is within :data:`NEAR` of the range of the zoo's, as agreement counts them.
     """
 
     name: str
@@ -51,6 +53,7 @@ class PolicyCard:
     success_interval: tuple[float, float]
     length: float
     ties: tuple[str, ...]
+    near: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -64,6 +67,8 @@ def policy_cards(zoo: Zoo) -> list[PolicyCard]:
         CheckpointError: A member's checkpoint cannot be read.
     """
     final, solved = zoo.returns[-1], zoo.success[-1]  # (K, E)
+    gap = np.abs(final.mean(1)[:, None] - final.mean(1))  # (K, K)
+    close = NEAR * gap.max()
     cards = []
     for k in np.argsort(-final.mean(1), kind="stable").tolist():
         member, interval = zoo.members[k], t_interval(final[k])
@@ -82,7 +87,8 @@ def policy_cards(zoo: Zoo) -> list[PolicyCard]:
                 success=float(solved[k].mean()),
                 success_interval=(solved_between.low, solved_between.high),
                 length=float(zoo.length[k].mean()),
-                ties=tuple(other.name for j, other in enumerate(zoo.members) if j != k and _tied(final[k], final[j])),
+                ties=tuple(o.name for j, o in enumerate(zoo.members) if j != k and _tied(final[k], final[j])),
+                near=tuple(o.name for j, o in enumerate(zoo.members) if j != k and gap[k, j] <= close),
             )
         )
     return cards
