@@ -43,9 +43,10 @@ def test_records_are_of_the_zoos_that_ship(plot: ModuleType) -> None:
             )
             assert record.table()["policy"] == [member.name for member in zoo.members]
             assert record.data["command"].startswith("python baselines/scripts/run_transfer_study.py")
-        assert models["oracle"].find("spearman").value > 0.9  # the machinery's own check
-        true = models["oracle"].table()["true"]
-        assert true == pytest.approx(zoo.returns[-1].mean(1).tolist(), rel=1e-5)
+            if name != "truth-again":
+                assert record.table()["true"] == pytest.approx(zoo.returns[-1].mean(1).tolist(), rel=1e-5)
+        if "oracle" in models:
+            assert models["oracle"].find("spearman").value > 0.9  # the machinery's own check
 
 
 def test_every_figure_is_drawn_from_the_records(plot: ModuleType, tmp_path: Path) -> None:
