@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from transfer_records import (
     HALTED,
+    LEARNED,
     MODELS,
     ORACLE,
     RECORDS,
@@ -76,8 +77,8 @@ def panels(study: Study, *, height: float, share: bool = False) -> tuple[Figure,
 
 
 def main_model(models: dict[str, Record]) -> Record:
-    """The shipped ensemble, else that of all data."""
-    return models.get("ensemble") or models["ensemble-100%"]
+    """The shipped ensemble, else the first model there is."""
+    return next((models[name] for name in LEARNED if name in models), next(iter(models.values())))
 
 
 def scatter(study: Study) -> Figure:
