@@ -129,3 +129,18 @@ def test_repeated_actions_are_measured_on_repeated_data(tmp_path):
 
 def test_the_policy_of_a_checkpoint(trained):
     assert isinstance(checkpoints.load(trained, kind="policy"), TDMPC2Policy)
+
+
+def test_it_learns_online_in_maniskill(tmp_path):
+    """MS-PushCube: success comes from the simulator, so the model learns a head for it."""
+    folder, task = tmp_path / "push", "MS-PushCube"
+    online = {"action_repeat": 2, "frames": 104, "seed_steps": 26, "eval_every": 100, "eval_episodes": 1}
+    assert main(["train", "tdmpc2", "--task", task, "--out", str(folder), *flags(SMALL | online)]) == 0
+    log = [json.loads(line) for line in (folder / "training" / "log.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in log] == ["episode", "episode", "evaluation", "episode"]
+    assert all(0 <= line["success"] <= 1 and np.isfinite(line["return"]) for line in log)
+    env = gym.make(f"wmbench/{task}-v0", simulator=str(folder), action_repeat=2)
+    assert "success" in env.unwrapped.model_card.predicts
+    env.reset(seed=0)
+    observation, reward, _, _, info = env.step(env.action_space.sample())
+    assert np.isfinite(observation).all() and np.isfinite(reward) and isinstance(info["success"], bool)
