@@ -16,6 +16,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from rich.console import Console
+from train_tdmpc2_curves import JOBS
 
 HERE = Path(__file__).parents[1]
 PUBLISHED = HERE / "results" / "tdmpc2" / "published.csv"
@@ -38,15 +39,25 @@ def main() -> None:
         published[row["task"]].append((int(row["frames"]), float(row["mean"]), float(row["std_over_seeds"])))
     draw(ours, published, asked.image)
     console = Console(width=160)
-    console.print(
-        "| task | frames | ours: mean (seeds) | published at 100k frames: mean (std of 3 seeds) |\n|---|---|---|---|"
-    )
-    for task, seeds in sorted(ours.items()):
-        known = next(f"{m:.0f} ({s:.0f})" for frames, m, s in published[task] if frames == 100_000)
-        for frames in sorted({f for curve in seeds.values() for f in curve}):
-            found = [curve[frames] for curve in seeds.values() if frames in curve]
-            listed = ", ".join(f"{x:.0f}" for x in found)
-            console.print(f"| {task} | {frames} | {np.mean(found):.0f} ({listed}) | {known} |", highlight=False)
+    for line in table(ours, published):
+        console.print(line, highlight=False)
+
+
+def table(
+    ours: dict[str, dict[int, dict[int, float]]], published: dict[str, list[tuple[int, float, float]]]
+) -> list[str]:
+    """The latest evaluation of every run on the list beside the published numbers, as Markdown."""
+    lines = ["| task | seed | frames, of those planned | ours | published at 100,000 frames: mean (std of 3 seeds) |"]
+    lines.append("|---|---|---|---|---|")
+    for job in sorted(JOBS):
+        task, seed, frames = job.split(":")
+        curve = ours.get(task, {}).get(int(seed), {})
+        reached = max(curve, default=0)
+        state = "" if reached >= int(frames) else ", **unfinished**"
+        value = f"{curve[reached]:.0f}" if curve else "no evaluation yet"
+        known = next((f"{m:.0f} ({s:.0f})" for f, m, s in published.get(task, []) if f == 100_000), "not published")
+        lines.append(f"| {task} | {seed} | {reached:,} of {int(frames):,}{state} | {value} | {known} |")
+    return lines
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -62,7 +73,7 @@ def draw(
     figure, axes = plt.subplots(1, len(ours), figsize=(3.6 * len(ours), 3.2), squeeze=False)
     for axis, (task, seeds) in zip(axes[0], sorted(ours.items()), strict=True):
         end = max(100_000, max(f for curve in seeds.values() for f in curve))
-        known = np.array([row for row in sorted(published[task]) if row[0] <= end]).T
+        known = np.array([row for row in sorted(published[task]) if row[0] <= end]).T.reshape(3, -1)
         axis.fill_between(known[0] / 1e3, known[1] - known[2], known[1] + known[2], color="0.85", linewidth=0)
         axis.plot(known[0] / 1e3, known[1], color="0.4", marker="o", label="published, size 5, 3 seeds")
         for i, (_, curve) in enumerate(sorted(seeds.items())):

@@ -18,6 +18,7 @@ from wmbench.training import train
 from wmbench_baselines.tdmpc2 import TDMPC2, TDMPC2Config, TDMPC2Policy, TDMPC2PolicyConfig
 from wmbench_baselines.tdmpc2 import run as running
 from wmbench_baselines.tdmpc2.act import from_box, to_box
+from wmbench_baselines.tdmpc2.offline import OfflineTraining
 from wmbench_baselines.tdmpc2.online import OnlineTraining
 
 SIZES = [1, 2, 3, 5, 8, 9, 15, 17, 33]
@@ -214,6 +215,31 @@ def test_offline_training_on_a_task_that_ends(random_data, tmp_path):
     state = model.initial(Start(torch.from_numpy(data.episode(0).observation[:4])), keys=torch.arange(4))
     _, said = model.step(state, torch.zeros(4, 3))
     assert ((said.terminated > 0) & (said.terminated < 1)).all() and said.observation.shape == (4, 11)
+
+
+def test_a_killed_offline_run_gives_the_same_weights(random_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "SAVE_SECONDS", 0.0)
+    data = [random_data(CARTPOLE)]
+    whole = OfflineTraining(SMALL, data, folder=tmp_path / "whole", seed=0)
+    whole.run(progress=False)
+    first = OfflineTraining(SMALL, data, folder=tmp_path / "killed", seed=0)
+    real = first.update
+
+    def update():
+        if first.facts["updates"] == 17:
+            first.noise.manual_seed(0)  # lost, like everything since the last save
+            raise Killed
+        real()
+
+    monkeypatch.setattr(first, "update", update)
+    with pytest.raises(Killed):
+        first.run(progress=False)
+    longer = dataclasses.replace(SMALL, head_updates=60)  # what comes after the run is no part of it
+    second = OfflineTraining(longer, data, folder=tmp_path / "killed", seed=0)
+    second.run(progress=False)
+    assert second.facts["updates"] == 30 and lines(tmp_path / "killed") == lines(tmp_path / "whole")
+    for name, tensor in second.model.state_dict().items():
+        assert torch.equal(tensor, whole.model.state_dict()[name]), name
 
 
 def test_one_model_of_several_tasks(random_data, tmp_path):

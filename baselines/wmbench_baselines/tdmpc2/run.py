@@ -144,9 +144,9 @@ class Run:
 
 
 def unusual(config: TDMPC2Config) -> dict[str, Any]:
-    """Settings that differ from the defaults, the length of training apart: a longer run goes on from a shorter."""
-    usual = dataclasses.asdict(TDMPC2Config())
-    return {k: v for k, v in dataclasses.asdict(config).items() if v != usual[k] and k not in ("frames", "updates")}
+    """Settings that differ from the defaults, lengths of training apart: a longer run goes on from a shorter."""
+    usual, lengths = dataclasses.asdict(TDMPC2Config()), ("frames", "updates", "head_updates")
+    return {k: v for k, v in dataclasses.asdict(config).items() if v != usual[k] and k not in lengths}
 
 
 def entropy(*labels: int) -> int:
