@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -30,6 +31,16 @@ def test_there_are_zoos_and_nothing_else_beside_them() -> None:
     assert {path.suffix for path in ZOOS.iterdir()} == {".json", ".safetensors"}
     assert {path.stem for path in ZOOS.glob("*.json")} == {path.stem for path in ZOOS.glob("*.safetensors")}
     assert len(TASKS) >= 3 and {"DMC-CartpoleSwingup"} <= set(TASKS)
+
+
+def test_an_installed_package_has_them() -> None:
+    """A wheel takes the whole package, but for what git ignores."""
+    ignored = Path(__file__).parents[2] / ".gitignore"
+    patterns = ignored.read_text().split() if ignored.exists() else []
+    assert not {"*.json", "*.safetensors", "zoos", "zoos/", "checkpoints", "checkpoints/"} & set(patterns)
+    settings = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert settings["tool"]["hatch"]["build"]["targets"]["wheel"].keys() == {"packages"}, "nothing is left out"
+    assert ZOOS.parent.name == "wmbench_baselines" and (ZOOS.parent / "__init__.py").exists()
 
 
 @pytest.mark.parametrize("task", TASKS)
