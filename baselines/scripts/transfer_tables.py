@@ -49,7 +49,7 @@ def rows(head: list[str], body: list[list[str]]) -> str:
 
 def brief(value: float | None) -> str:
     """Two digits after the point."""
-    return "-" if value is None else f"{value:.2f}".replace("-0.00", "0.00")
+    return "-" if value is None or np.isnan(value) else f"{value:.2f}".replace("-0.00", "0.00")
 
 
 def with_ends(
