@@ -39,6 +39,8 @@ REMEDIES = {
 """Arms of the comparison, and what a reader calls them."""
 OTHER_MODEL = ("SAC learned", "SAC true", "SAC untrained")
 """Whose imagined return is that of another model."""
+SEEDS = 3
+"""Trainings that an arm must have to be shown."""
 Arms = Mapping[tuple[str, str], Records]
 
 
@@ -50,13 +52,18 @@ def main(results: Path = RESULTS, page: Path = HERE / "docs" / "transfer.md", im
         page: Where the section stands between its two marks.
         images: Folder of the figures; ``images`` beside the page by default.
     """
-    arms = analysis.arms(read_records(results.glob("*.json")))
+    arms = complete(analysis.arms(read_records(results.glob("*.json"))))
     folder = images or page.parent / "images"
     with mpl.rc_context(STYLE):
         for name, figure in (("inside-curves", curves(arms)), ("inside-remedies", remedies(arms))):
             figure.savefig(folder / f"{name}.png", dpi=110)
     before, rest = page.read_text().split(MARKS[0])
     page.write_text(before + MARKS[0] + "\n\n" + section(arms) + "\n" + MARKS[1] + rest.split(MARKS[1])[1])
+
+
+def complete(arms: Arms) -> Arms:
+    """Arms with as many seeds as an interval over them needs."""
+    return {key: group for key, group in arms.items() if len(group) >= SEEDS}
 
 
 def pairs(arms: Arms) -> list[tuple[str, str, Records, Records]]:
@@ -125,17 +132,27 @@ def _exploitation(arms: Arms) -> list[str]:
         f"**Exploitation, and what helps.** {task} in a world model of six episodes of random behaviour, "
         f"{len(base)} seeds. {exploited(base)}",
         "",
-        _row("trained in", "seeds", "true return", "imagined return", "true return gained", "gap changed by"),
-        "|---|---|---|---|---|---|",
+        _row(
+            "trained in",
+            "seeds",
+            "true return",
+            "imagined return",
+            "change of true return",
+            "change of the gap at the end",
+            "change of the gap over all of training",
+        ),
+        "|---|---|---|---|---|---|---|",
     ]
     for arm, label in REMEDIES.items():
         if (task, arm) not in arms:
             continue
         group = arms[task, arm]
         cells = [label, str(len(group)), shown(analysis.final(group, "true"))]
-        cells.append(shown(analysis.final(group, "learned")) if arm != "SAC true" else "-")
+        cells.append("-" if arm == "SAC true" else shown(analysis.final(group, "learned")))
         cells.append("" if arm == EXPLOITED else shown(analysis.difference(group, base, "true")))
-        cells.append("" if arm == EXPLOITED or arm in OTHER_MODEL else shown(analysis.difference(group, base, "gap")))
+        for throughout in (False, True):
+            change = analysis.difference(group, base, "gap", throughout=throughout)
+            cells.append("" if arm in (EXPLOITED, *OTHER_MODEL) else shown(change))
         lines.append(_row(*cells))
     return [*lines, "", "![Exploitation and remedies](images/inside-remedies.png)", ""]
 

@@ -42,7 +42,7 @@ PPO_TASKS = ("Gym-Hopper", "DMC-CartpoleSwingup")
 EXPLOITED = "Gym-HalfCheetah"
 """Where controls and remedies are compared, in a world model of few data."""
 MORE_SEEDS = (3, 4)
-"""Further ones of the training that everything there is compared with."""
+"""Further ones of the training that everything there is compared with, and of the first remedy."""
 FEW = 2
 """Episodes of each of three random behaviours that this model is trained on."""
 PENALTY_WEIGHTS = {"rwm-u": 5.0, "mopo-deviation": 1.0, "mopo-aleatoric": 1.0}
@@ -109,7 +109,8 @@ def jobs(work: Path) -> list[Job]:
     add(EXPLOITED, "SAC few", FEW_NOTE, make, seeds=(*SEEDS, *MORE_SEEDS), model=str(few))
     for penalty, weight in PENALTY_WEIGHTS.items():
         settings: dict[str, Any] = {"model": str(few), "penalty": penalty, "penalty_weight": weight}
-        add(EXPLOITED, f"SAC few {penalty}", FEW_NOTE, make, **settings)
+        seeds = (*SEEDS, *MORE_SEEDS) if penalty == "rwm-u" else SEEDS
+        add(EXPLOITED, f"SAC few {penalty}", FEW_NOTE, make, seeds=seeds, **settings)
     data = str(few.with_name(f"{few.name}-data"))
     add(EXPLOITED, f"SAC few branch{BRANCH}", FEW_NOTE, make, model=str(few), branch=BRANCH, dataset=data)
     add(EXPLOITED, "SAC noise", NOISE_NOTE, make, where="true", model=str(few), reward_noise=NOISE)

@@ -121,6 +121,9 @@ def test_remedies_are_compared_by_welchs_interval() -> None:
     assert a.difference(remedied, EXPLOITED, "true").above_zero
     assert a.difference(remedied, EXPLOITED, "gap").value == -30.0
     assert a.difference(remedied, EXPLOITED, "gap").below_zero
+    over = a.difference(remedied, EXPLOITED, "gap", throughout=True)
+    assert over.value == pytest.approx(np.mean([0, 1, 1, 1]) - np.mean([0, 0, 18, 31]))
+    assert over.below_zero
     assert a.simulator_share(EXPLOITED) == pytest.approx(0.05)
     assert a.faults(EXPLOITED) == 0
 

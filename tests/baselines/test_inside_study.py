@@ -25,15 +25,20 @@ CARD = task_card("DMC-PendulumSwingup")
 TINY: dict[str, Any] = {"num_envs": 2, "steps": 4, "evaluate_every": 4, "episodes": 1, "hidden": (8,)}
 
 
-@pytest.fixture(scope="module")
-def study() -> Any:
-    spec = importlib.util.spec_from_file_location("run_inside_study", SCRIPTS / "run_inside_study.py")
+def script(name: str) -> Any:
+    """A script as a module."""
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def study() -> Any:
+    return script("run_inside_study")
 
 
 @pytest.fixture
@@ -143,3 +148,27 @@ def test_the_command_refuses_in_a_sentence(tmp_path: Path, capsys: pytest.Captur
     assert "each once" in capsys.readouterr().err
     assert wmbench([*base, "--penalty", "rwm-u", "--model", "oracle"]) == 1
     assert "uncertainty" in capsys.readouterr().err
+
+
+def test_the_page_says_what_the_records_say() -> None:
+    plot = script("plot_inside_study")
+    arms = plot.complete(analysis.arms(read_records(plot.RESULTS.glob("*.json"))))
+    page = (SCRIPTS.parents[1] / "docs" / "transfer.md").read_text()
+    assert plot.section(arms) in page
+    for task, algorithm, learned, true in plot.pairs(arms):
+        assert {r["config"]["algorithm"] for r in (*learned, *true)} == {algorithm}
+        assert analysis.simulator_share(learned) < 0.1, task
+    found = analysis.exploitation(arms[plot.few(arms), plot.EXPLOITED])
+    assert found.shown
+
+
+def test_records_are_of_jobs_of_the_study(study: Any, tmp_path: Path) -> None:
+    """Nothing was changed between a record and the list of jobs but the folders of models and data."""
+    jobs = {job.name: job for job in study.jobs(tmp_path)}
+    for record in read_records(study.RESULTS.glob("*.json")):
+        job = jobs[record["name"]]
+        asked = checkpoints.plain(job.config)
+        asked |= {name: Path(asked[name]).name for name in ("model", "dataset")}
+        assert (record["arm"], record["config"]) == (job.arm, asked)
+        assert record["curve"][-1]["step"] >= job.config.steps
+        assert len(record["weights"]) == 64

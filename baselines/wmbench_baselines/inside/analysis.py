@@ -174,7 +174,7 @@ def exploitation(group: Records) -> Exploitation:
         trough=int(at[trough]),
         true=over_seeds(true[rows, troughs] - true[rows, peaks]),
         learned=over_seeds(learned[rows, troughs] - learned[rows, peaks]),
-        gap=over_seeds(learned[:, -1] - true[:, -1]),
+        gap=over_seeds(per_seed(group, "gap")),
     )
 
 
@@ -185,28 +185,29 @@ def _peak_and_trough(curves: np.ndarray) -> tuple[int, int]:
     return peak, peak + int(mean[peak:].argmin())
 
 
-def difference(first: Records, second: Records, of: str) -> Estimate:
-    """First minus second arm at the end, with Welch's interval.
+def difference(first: Records, second: Records, of: str, *, throughout: bool = False) -> Estimate:
+    """First minus second arm, with Welch's interval.
 
     Args:
         first: An arm.
         second: Another.
         of: ``"true"`` or ``"learned"`` return, or ``"gap"`` between them.
+        throughout: The mean over all evaluations in place of the last one: what is lost or hoped for on the way, and
+            less a matter of luck.
 
     Raises:
         DatasetError: The arms are not comparable.
     """
     comparable(first, second)
-    one, other = (_last(group, of) for group in (first, second))
+    one, other = (per_seed(group, of, throughout=throughout) for group in (first, second))
     interval = welch_interval([one, other], [1.0, -1.0])
     return _estimate(float(one.mean() - other.mean()), interval, min(len(one), len(other)))
 
 
-def _last(group: Records, of: str) -> np.ndarray:
-    """(S,) at the end."""
-    if of == "gap":
-        return values(group, "learned")[:, -1] - values(group, "true")[:, -1]
-    return values(group, of)[:, -1]
+def per_seed(group: Records, of: str, *, throughout: bool = False) -> np.ndarray:
+    """(S,) ``"true"`` or ``"learned"`` return or ``"gap"``, at the end or as the mean over all evaluations."""
+    found = values(group, "learned") - values(group, "true") if of == "gap" else values(group, of)  # (S, P)
+    return found.mean(1) if throughout else found[:, -1]
 
 
 def at_equal_time(learned: Records, true: Records) -> tuple[float, Estimate, Estimate]:

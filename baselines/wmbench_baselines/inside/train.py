@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,6 +56,11 @@ def train_inside(config: InsideConfig, folder: Path | str, *, show_progress: boo
     card, folder = task_card(config.task), Path(folder)
     check_model(config, card)
     _claim(config, folder)
+    with _alone(folder):
+        return _train(config, card, folder, show_progress)
+
+
+def _train(config: InsideConfig, card: TaskCard, folder: Path, show_progress: bool) -> list[dict[str, Any]]:
     curve = read_curve(folder)
     done = curve[-1]["step"] if curve else 0
     if done >= config.steps:
@@ -61,15 +69,16 @@ def train_inside(config: InsideConfig, folder: Path | str, *, show_progress: boo
         rows = InsideRows(config, card)
         model, spent = _begin(config, rows, folder, resume=done)
         while done < config.steps:
-            began, inside = time.process_time(), rows.seconds
-            model.learn(min(config.evaluate_every, config.steps - done), reset_num_timesteps=False)
-            spent[0] += time.process_time() - began
-            spent[1] += rows.seconds - inside
+            if model.num_timesteps <= done:  # else it was killed after it was saved, before it was evaluated
+                began, inside = time.process_time(), rows.seconds
+                model.learn(min(config.evaluate_every, config.steps - done), reset_num_timesteps=False)
+                spent[0] += time.process_time() - began
+                spent[1] += rows.seconds - inside
             before, done = done, int(model.num_timesteps)
             actor = actor_of(model, config, card)
             point: dict[str, Any] = {"step": done, "seconds": spent[0], "simulator_seconds": spent[1]}
+            _save(model, spent, folder)
             point |= evaluate(actor, config, card)
-            _save(model, folder)
             checkpoints.save(actor, folder / "actor", kind="policy", name="actor", provenance=_history(config, done))
             curve.append(point)
             with (folder / CURVE).open("a") as stream:
@@ -138,8 +147,7 @@ def _begin(config: InsideConfig, rows: InsideRows, folder: Path, *, resume: int)
         model = kind.load(latest, env=rows, device="cpu")
         if config.algorithm == "SAC":
             model.load_replay_buffer(folder / "buffer.pkl")
-        last = read_curve(folder)[-1]
-        return model, [last["seconds"], last["simulator_seconds"]]
+        return model, list(model.spent)
     common: dict[str, Any] = {"gamma": config.gamma, "seed": config.seed, "device": "cpu"}
     common["learning_rate"] = config.learning_rate
     network: dict[str, Any] = {"net_arch": list(config.hidden), "activation_fn": torch.nn.ReLU}
@@ -158,7 +166,8 @@ def _begin(config: InsideConfig, rows: InsideRows, folder: Path, *, resume: int)
     ), [0.0, 0.0]
 
 
-def _save(model: Any, folder: Path) -> None:
+def _save(model: Any, spent: list[float], folder: Path) -> None:
+    model.spent = spent  # stable-baselines3 keeps what a learner carries
     model.save(folder / "latest.zip")
     if isinstance(model, SAC):
         model.save_replay_buffer(folder / "buffer.pkl")
@@ -175,6 +184,20 @@ def _claim(config: InsideConfig, folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, mine)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a training's folder."""
+    with (folder / ".lock").open("wb") as lock:
+        if os.name == "posix":
+            import fcntl
+
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise DatasetError(f"{folder}: another process trains here; wait for it to end") from None
+        yield
 
 
 def _history(config: InsideConfig, step: int) -> dict[str, Any]:
