@@ -128,6 +128,7 @@ def _time(arms: Arms) -> list[str]:
 def _exploitation(arms: Arms) -> list[str]:
     task = few(arms)
     base = arms[task, EXPLOITED]
+    trough = analysis.exploitation(base).trough
     lines = [
         f"**Exploitation, and what helps.** {task} in a world model of six episodes of random behaviour, "
         f"{len(base)} seeds. {exploited(base)}",
@@ -135,10 +136,10 @@ def _exploitation(arms: Arms) -> list[str]:
         _row(
             "trained in",
             "seeds",
-            "true return",
-            "imagined return",
-            "change of true return",
-            "change of the gap at the end",
+            "true return at the end",
+            "imagined return at the end",
+            f"change of true return at step {trough:,}",
+            "at the end",
             "change of the gap over all of training",
         ),
         "|---|---|---|---|---|---|---|",
@@ -149,10 +150,9 @@ def _exploitation(arms: Arms) -> list[str]:
         group = arms[task, arm]
         cells = [label, str(len(group)), shown(analysis.final(group, "true"))]
         cells.append("-" if arm == "SAC true" else shown(analysis.final(group, "learned")))
-        cells.append("" if arm == EXPLOITED else shown(analysis.difference(group, base, "true")))
-        for throughout in (False, True):
-            change = analysis.difference(group, base, "gap", throughout=throughout)
-            cells.append("" if arm in (EXPLOITED, *OTHER_MODEL) else shown(change))
+        for of, when in (("true", trough), ("true", "end"), ("gap", "throughout")):
+            compared = arm != EXPLOITED and (of == "true" or arm not in OTHER_MODEL)
+            cells.append(shown(analysis.difference(group, base, of, when)) if compared else "")
         lines.append(_row(*cells))
     return [*lines, "", "![Exploitation and remedies](images/inside-remedies.png)", ""]
 
@@ -175,21 +175,15 @@ def curves(arms: Arms) -> Figure:
 
 
 def _band(axes: Axes, group: Records, side: str, colour: str, label: str) -> None:
-    """Seeds, their mean and its interval, where that is not far outside what the seeds span."""
+    """Seeds, their mean and its interval, which is cut where it is far outside what the seeds span."""
     at, drawn = analysis.steps(group), analysis.values(group, side)
     axes.plot(at, drawn.T, color=colour, lw=0.6, alpha=0.6)
     axes.plot(at, drawn.mean(0), color=colour, lw=1.8, label=label)
     means = [analysis.over_seeds(column) for column in drawn.T]
-    limits = axes.get_ylim()
-    axes.fill_between(
-        at,
-        [m.value if m.low is None else m.low for m in means],
-        [m.value if m.high is None else m.high for m in means],
-        color=colour,
-        alpha=0.12,
-        lw=0,
-    )
-    axes.set_ylim(*limits)
+    low, high = drawn.min(), drawn.max()
+    room = 0.25 * (high - low)
+    ends = np.array([(m.value, m.value) if m.low is None else (m.low, m.high) for m in means])
+    axes.fill_between(at, *ends.clip(low - room, high + room).T, color=colour, alpha=0.12, lw=0)
 
 
 def remedies(arms: Arms) -> Figure:
@@ -217,7 +211,7 @@ def remedies(arms: Arms) -> Figure:
             right.plot(estimate.value, y, "|", ms=9, mew=2, color=colour)
     right.axvline(0, color=MUTED, lw=0.6)
     right.set_yticks(range(len(there)), [REMEDIES[arm] for arm in reversed(there)], fontsize=7)
-    right.set(title="Return at the end: true (blue), imagined (orange)", xlabel="return")
+    right.set(title="The end: true (blue), imagined (orange)", xlabel="return")
     return figure
 
 

@@ -121,9 +121,10 @@ def test_remedies_are_compared_by_welchs_interval() -> None:
     assert a.difference(remedied, EXPLOITED, "true").above_zero
     assert a.difference(remedied, EXPLOITED, "gap").value == -30.0
     assert a.difference(remedied, EXPLOITED, "gap").below_zero
-    over = a.difference(remedied, EXPLOITED, "gap", throughout=True)
+    over = a.difference(remedied, EXPLOITED, "gap", "throughout")
     assert over.value == pytest.approx(np.mean([0, 1, 1, 1]) - np.mean([0, 0, 18, 31]))
     assert over.below_zero
+    assert a.difference(remedied, EXPLOITED, "true", 300).value == 9 - 4
     assert a.simulator_share(EXPLOITED) == pytest.approx(0.05)
     assert a.faults(EXPLOITED) == 0
 

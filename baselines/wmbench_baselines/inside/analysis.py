@@ -185,29 +185,39 @@ def _peak_and_trough(curves: np.ndarray) -> tuple[int, int]:
     return peak, peak + int(mean[peak:].argmin())
 
 
-def difference(first: Records, second: Records, of: str, *, throughout: bool = False) -> Estimate:
+def difference(first: Records, second: Records, of: str, when: int | str = "end") -> Estimate:
     """First minus second arm, with Welch's interval.
 
     Args:
         first: An arm.
         second: Another.
         of: ``"true"`` or ``"learned"`` return, or ``"gap"`` between them.
-        throughout: The mean over all evaluations in place of the last one: what is lost or hoped for on the way, and
-            less a matter of luck.
+        when: See :func:`per_seed`.
 
     Raises:
         DatasetError: The arms are not comparable.
     """
     comparable(first, second)
-    one, other = (per_seed(group, of, throughout=throughout) for group in (first, second))
+    one, other = (per_seed(group, of, when) for group in (first, second))
     interval = welch_interval([one, other], [1.0, -1.0])
     return _estimate(float(one.mean() - other.mean()), interval, min(len(one), len(other)))
 
 
-def per_seed(group: Records, of: str, *, throughout: bool = False) -> np.ndarray:
-    """(S,) ``"true"`` or ``"learned"`` return or ``"gap"``, at the end or as the mean over all evaluations."""
+def per_seed(group: Records, of: str, when: int | str = "end") -> np.ndarray:
+    """One value per seed.
+
+    Args:
+        group: An arm.
+        of: ``"true"`` or ``"learned"`` return, or the ``"gap"`` by which the latter exceeds the former.
+        when: ``"end"``; ``"throughout"``, the mean over all evaluations, which is less a matter of luck; or a step.
+
+    Returns:
+        (S,).
+    """
     found = values(group, "learned") - values(group, "true") if of == "gap" else values(group, of)  # (S, P)
-    return found.mean(1) if throughout else found[:, -1]
+    if when == "throughout":
+        return found.mean(1)
+    return found[:, -1 if when == "end" else int(np.flatnonzero(steps(group) == when)[0])]
 
 
 def at_equal_time(learned: Records, true: Records) -> tuple[float, Estimate, Estimate]:
