@@ -13,6 +13,7 @@ import numpy as np
 import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from transfer_records import (
     HALTED,
     LEARNED,
@@ -101,7 +102,7 @@ def scatter(study: Study) -> Figure:
             panel.plot([x], [y], "o", ms=4.5, color=colour)
         rank = record.find("spearman")
         if rank is not None and rank.value is not None:
-            panel.annotate(f"Spearman {rank.value:.2f}", (0.03, 0.92), xycoords="axes fraction", fontsize=8)
+            panel.annotate(f"{MODELS[record.model]}: {rank.value:.2f}", (0.03, 0.92), xycoords="axes fraction", fontsize=8)
         panel.tick_params(labelsize=7)
     for name, colour in GROUPS.items():
         every[0][0].plot([], [], "o", ms=4.5, color=colour, label=name)
@@ -157,11 +158,14 @@ def skill(study: Study) -> Figure:
                 continue
             error = np.clip(1 - record.skill(), 1e-6, 10)
             full = model not in REFERENCE
-            right.plot([error], [value(record, "spearman")], mark, ms=5, color=colour, mfc=colour if full else "none")
+            rank_of = value(record, "spearman")
+            shape = "x" if np.isnan(rank_of) else mark
+            right.plot([error], [np.nan_to_num(rank_of)], shape, ms=5, color=colour, mfc=colour if full else "none")
     left.set(xscale="log", xlabel="steps of training data", ylabel="Spearman", title="by data")
     right.set(xscale="log", xlabel="one-step error, 1 - skill (log)", title="by one-step error")
     right.invert_xaxis()
-    right.annotate("hollow: reference models", (0.03, 0.03), xycoords="axes fraction", fontsize=7)
+    left.xaxis.set_minor_formatter(NullFormatter())
+    right.annotate("hollow: reference models; x: all policies alike", (0.03, 0.03), xycoords="axes fraction", fontsize=7)
     for panel in (left, right):
         panel.axhline(0, color=MUTED, lw=0.8, ls="--")
         panel.set_ylim(-1.05, 1.05)
