@@ -60,8 +60,8 @@ def exploited(group: Records) -> str:
     last = int(analysis.steps(group)[-1])
     if found.peak == last:
         return (
-            f"True return is highest at the end, where imagined return exceeds it by {shown(found.gap)}: no sign of "
-            "exploitation."
+            f"True return is highest at the end, so there is no fall to explain; imagined return exceeds it there by "
+            f"{shown(found.gap)}."
         )
     verdict = "the policy exploits the model" if found.shown else "exploitation is not shown"
     return (
