@@ -1,4 +1,4 @@
-"""stable-baselines3 learns in batched rows, which are the oracle's bit for bit, and its wrappers find all they need."""
+"""stable-baselines3 learns in batched twins, true and learned, and its own wrappers find all they need."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wmbench import checkpoints, task_card
+from wmbench import checkpoints, collect, task_card, train
 
 pytest.importorskip("stable_baselines3")
 
@@ -17,10 +17,30 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecCheckNan, VecFrameStack, VecMonitor, VecNormalize
 
 from wmbench.rollout import rollout
+from wmbench_baselines.ensemble import EnsembleConfig
 from wmbench_baselines.sb3 import TwinVecEnv
 
 TASK = "Gym-InvertedPendulum"
+SMALL: dict[str, Any] = {
+    "members": 2,
+    "elites": 2,
+    "hidden": (32, 32),
+    "end_hidden": (32,),
+    "weight_decay": (0.0, 0.0, 0.0),
+    "max_updates": 1500,
+    "sample": False,
+}
 ORACLE = {"simulator": "oracle", "init": "true"}
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A small ensemble that saw random behaviour alone."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    data = collect(TASK, folder / "data", policy="random", episodes=300)
+    config = EnsembleConfig(**SMALL)
+    train("ensemble", TASK, data, folder / "model", config=config, progress=False)
+    return {"simulator": str(folder / "model"), "init": "true"}
 
 
 def ppo(env: Any, **more: Any) -> PPO:
@@ -29,9 +49,10 @@ def ppo(env: Any, **more: Any) -> PPO:
     return PPO("MlpPolicy", env, seed=0, device="cpu", policy_kwargs=small, **fast, **more)  # type: ignore[arg-type]
 
 
-def test_it_learns_what_chance_never_reaches() -> None:
+@pytest.mark.parametrize("where", ["true", "learned"])
+def test_it_learns_what_chance_never_reaches(where: str, request: pytest.FixtureRequest) -> None:
     """Steps before the pole falls: all of ten episodes are longer than the longest of two hundred random ones."""
-    env = TwinVecEnv(TASK, 16)
+    env = TwinVecEnv(TASK, 16, **(request.getfixturevalue("learned") if where == "learned" else {}))
     model = ppo(env).learn(6144)
     true = TwinVecEnv(TASK, 10)
     true.seed(100)
