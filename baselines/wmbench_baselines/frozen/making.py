@@ -38,6 +38,7 @@ SETS: dict[str, tuple[str | Mapping[str, Any], int]] = {
     "DMC-ReacherEasy": ("mixed", 8),
     "Gym-HalfCheetah": (ACTORS, 8),
     "Gym-Hopper": (ACTORS, 8),
+    "Gym-Reacher": ("mixed", 16),
     "MS-PickCube": ("mixed", 16),
     "MS-PushCube": ("mixed", 16),
 }
