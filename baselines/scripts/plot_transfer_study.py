@@ -102,7 +102,9 @@ def scatter(study: Study) -> Figure:
             panel.plot([x], [y], "o", ms=4.5, color=colour)
         rank = record.find("spearman")
         if rank is not None and rank.value is not None:
-            panel.annotate(f"{MODELS[record.model]}: {rank.value:.2f}", (0.03, 0.92), xycoords="axes fraction", fontsize=8)
+            panel.annotate(
+                f"{MODELS[record.model]}: {rank.value:.2f}", (0.03, 0.92), xycoords="axes fraction", fontsize=8
+            )
         panel.tick_params(labelsize=7)
     for name, colour in GROUPS.items():
         every[0][0].plot([], [], "o", ms=4.5, color=colour, label=name)
@@ -165,7 +167,9 @@ def skill(study: Study) -> Figure:
     right.set(xscale="log", xlabel="one-step error, 1 - skill (log)", title="by one-step error")
     right.invert_xaxis()
     left.xaxis.set_minor_formatter(NullFormatter())
-    right.annotate("hollow: reference models; x: all policies alike", (0.03, 0.03), xycoords="axes fraction", fontsize=7)
+    right.annotate(
+        "hollow: reference models; x: all policies alike", (0.03, 0.03), xycoords="axes fraction", fontsize=7
+    )
     for panel in (left, right):
         panel.axhline(0, color=MUTED, lw=0.8, ls="--")
         panel.set_ylim(-1.05, 1.05)
