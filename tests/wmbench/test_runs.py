@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import re
 import signal
 import subprocess
@@ -124,16 +123,22 @@ wmbench.run("quick", sys.argv[1], tasks=["Gym-Hopper"], random_episodes=3, smoot
 """
 
 
-def run_tiny(folder: Path, kill_after: float | None = None) -> bool:
-    """Run the smallest quick run in a process group of its own; whether it ended by itself."""
+def run_tiny(folder: Path, kill_at: float = float("inf")) -> bool:
+    """Run the smallest quick run in a process group of its own, until so many files are there; whether it ended."""
     process = subprocess.Popen([sys.executable, "-c", TINY, str(folder)], start_new_session=True)
-    try:
-        assert process.wait(kill_after) == 0
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return False
+    while process.poll() is None:
+        if files(folder) >= kill_at:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return False
+        time.sleep(0.02)
+    assert process.returncode == 0
     return True
+
+
+def files(folder: Path) -> int:
+    """How many files a run has left so far."""
+    return sum(len(names) for _, _, names in os.walk(folder))
 
 
 def values(folder: Path) -> dict[str, Any]:
@@ -142,14 +147,9 @@ def values(folder: Path) -> dict[str, Any]:
 
 
 def test_a_killed_run_ends_with_the_same_numbers(tmp_path: Path) -> None:
-    began = time.monotonic()
     assert run_tiny(tmp_path / "whole")
-    whole = time.monotonic() - began
-    rng = random.Random(0)
-    kills = 0
-    for _ in range(2):
-        kills += not run_tiny(tmp_path / "killed", kill_after=rng.uniform(0.2, 0.8) * whole)
-    assert kills >= 1
+    for share in (0.3, 0.7):
+        assert not run_tiny(tmp_path / "killed", kill_at=share * files(tmp_path / "whole"))
     assert run_tiny(tmp_path / "killed")
     assert values(tmp_path / "killed") == values(tmp_path / "whole")
     page = (tmp_path / "killed" / "report.html").read_text()
