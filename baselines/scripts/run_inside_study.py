@@ -37,7 +37,14 @@ from wmbench_baselines.inside.records import record_of, write_record
 
 RESULTS = Path(__file__).parent.parent / "results" / "inside"
 SEEDS = (0, 1, 2)
-TASKS = ("Gym-HalfCheetah", "Gym-Hopper", "DMC-CartpoleSwingup", "DMC-ReacherEasy", "DMC-PendulumSwingup")
+TASKS = (
+    "Gym-HalfCheetah",
+    "Gym-Hopper",
+    "DMC-CartpoleSwingup",
+    "DMC-ReacherEasy",
+    "DMC-PendulumSwingup",
+    "Gym-Reacher",
+)
 PPO_TASKS = ("Gym-Hopper", "DMC-CartpoleSwingup")
 EXPLOITED = "Gym-HalfCheetah"
 """Where controls and remedies are compared, in a world model of few data."""
