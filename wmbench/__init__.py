@@ -17,10 +17,22 @@ if TYPE_CHECKING:
     from wmbench.merging import merge as merge
     from wmbench.runs import run as run
     from wmbench.training import train as train
+    from wmbench.training import train_several as train_several
     from wmbench.transferring import transfer as transfer
 
 __version__ = "0.1.0"
-__all__ = ["collect", "evaluate", "frozen", "merge", "run", "task_card", "task_cards", "train", "transfer"]
+__all__ = [
+    "collect",
+    "evaluate",
+    "frozen",
+    "merge",
+    "run",
+    "task_card",
+    "task_cards",
+    "train",
+    "train_several",
+    "transfer",
+]
 
 _LAZY = {
     "collect": "wmbench.collecting",
@@ -29,6 +41,7 @@ _LAZY = {
     "merge": "wmbench.merging",
     "run": "wmbench.runs",
     "train": "wmbench.training",
+    "train_several": "wmbench.training",
     "transfer": "wmbench.transferring",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,37 +97,133 @@ def train(
                 f"{card.id} at action_repeat={card.action_repeat}"
             )
     folder = Path(out)
-    identity = {
+    identity = _identity(name, settings, seed, [data] if data else [], card)
+    model = _finished(folder, identity, kind, card, device)
+    if model is not None:
+        return Trained(folder, model, kept=True)
+    how: dict[str, Any] = {"folder": folder / WORK, "seed": seed, "device": device, "progress": progress}
+    model = cls.fit(settings, data, **how) if data else cls.live(settings, card, **how)
+    _save(model, folder, kind, identity, data, [data] if data else [], folder / WORK, bank_size)
+    _clear(folder / WORK)
+    return Trained(folder, model, kept=False)
+
+
+def train_several(
+    name: str,
+    datasets: Sequence[Dataset | Path | str],
+    out: Path | str,
+    *,
+    config: Any = None,
+    preset: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: bool = True,
+    bank_size: int = 256,
+    **changes: Any,
+) -> list[Trained]:
+    """Train one model on the datasets of several tasks, and write a checkpoint for each task: ``out/TASK``.
+
+    Called again after an interruption it goes on where it stopped.
+
+    Args:
+        name: Registered name of a model that can be of several tasks (its class has ``fit_several``).
+        datasets: One for each task.
+        out: Folder of the checkpoints.
+        config: See :func:`train`, like the rest.
+        preset: Name of one of the class's presets.
+        seed: Of everything random in training.
+        device: Torch device.
+        progress: Whether to show progress.
+        bank_size: Starts stored with each world model.
+        **changes: Fields of the settings that differ from ``config`` or the preset.
+
+    Returns:
+        One for each dataset, in that order; all share the same weights.
+
+    Raises:
+        NotRegisteredError: Nothing has that name.
+        DatasetError: Two datasets are of the same task, or one is unusable.
+        CheckpointError: A task's folder holds the outcome of another training.
+        WmbenchError: The class learns one task at a time, or the settings are not its own.
+    """
+    kind, cls = trainable(name)
+    if not hasattr(cls, "fit_several"):
+        raise WmbenchError(f"{name!r} learns one task at a time: give one task and one dataset")
+    settings = settle(cls, config, preset, changes)
+    found = [data if isinstance(data, Dataset) else Dataset(data) for data in datasets]
+    cards = [data.task for data in found]
+    if twice := sorted({c.name for c in cards if [x.id for x in cards].count(c.id) > 1}):
+        raise DatasetError(f"two datasets are of {', '.join(twice)}: merge those of one task first (wmbench merge)")
+    folders = [Path(out) / card.name for card in cards]
+    identities = [_identity(name, settings, seed, found, card) for card in cards]
+    each = list(zip(folders, identities, cards, strict=True))
+    there = [_finished(folder, identity, kind, card, device) for folder, identity, card in each]
+    if all(model is not None for model in there):
+        return [Trained(folder, model, kept=True) for folder, model in zip(folders, there, strict=True)]
+    work = Path(out) / WORK
+    models = cls.fit_several(settings, found, folder=work, seed=seed, device=device, progress=progress)
+    for model, folder, identity, data in zip(models, folders, identities, found, strict=True):
+        _save(model, folder, kind, identity, data, found, work, bank_size)
+    _clear(work)
+    return [Trained(folder, model, kept=False) for model, folder in zip(models, folders, strict=True)]
+
+
+def _identity(name: str, settings: Any, seed: int, data: Sequence[Dataset], card: TaskCard) -> dict[str, Any]:
+    """What tells one training from another."""
+    return {
         "name": name,
         "config": checkpoints.plain(settings),
         "seed": seed,
-        "dataset": data.digest if data else None,
+        "dataset": "+".join(one.digest for one in data) or None,
         "task_digest": card.digest(),
     }
-    if (folder / checkpoints.CONFIG).exists():
-        found = checkpoints.read_config(folder)["provenance"]
-        if differ := sorted(key for key, value in identity.items() if found.get(key) != value):
-            raise CheckpointError(
-                f"{folder} holds another training (it differs in {', '.join(differ)}); choose another"
-            )
-        return Trained(folder, checkpoints.load(folder, kind=kind, task=card, device=device), kept=True)
-    how: dict[str, Any] = {"folder": folder / WORK, "seed": seed, "device": device, "progress": progress}
-    model = cls.fit(settings, data, **how) if data else cls.live(settings, card, **how)
+
+
+def _finished(folder: Path, identity: dict[str, Any], kind: str, card: TaskCard, device: str) -> Any:
+    """The outcome of this training if the folder holds it, None if it is no checkpoint yet.
+
+    Raises:
+        CheckpointError: It holds another one.
+    """
+    if not (folder / checkpoints.CONFIG).exists():
+        return None
+    found = checkpoints.read_config(folder)["provenance"]
+    if differ := sorted(key for key, value in identity.items() if found.get(key) != value):
+        raise CheckpointError(f"{folder} holds another training (it differs in {', '.join(differ)}); choose another")
+    return checkpoints.load(folder, kind=kind, task=card, device=device)
+
+
+def _save(
+    model: Any,
+    folder: Path,
+    kind: str,
+    identity: dict[str, Any],
+    data: Dataset | None,
+    every: Sequence[Dataset],
+    work: Path,
+    bank_size: int,
+) -> None:
+    """Write a checkpoint with its starts, and how it came about: from its own task's data, and from all of them."""
+    card, seed = model.task, identity["seed"]
     bank = None
     if kind == "world_model":
         bank = make_bank(data, bank_size, seed) if data else bank_of_resets(card, bank_size, seed)
-    given = f" --dataset {data.folder.name}" if data else ""
+    tasks = " ".join(one.task.name for one in every) or card.name
+    given = " --dataset " + " ".join(one.folder.name for one in every) if every else ""
     made = identity | {
-        "command": f"wmbench train {name} --task {card.name}{given} --seed {seed}",
+        "command": f"wmbench train {identity['name']} --task {tasks}{given} --seed {seed}",
         "episodes": data.manifest["counts"] if data else None,
-        "outcome": _last_line(folder / WORK / LOG),
+        "outcome": _last_line(work / LOG),
         "versions": versions(),
     }
-    checkpoints.save(model, folder, kind=kind, name=name, bank=bank, provenance=made)
-    for leftover in (folder / WORK).iterdir() if (folder / WORK).exists() else ():
+    checkpoints.save(model, folder, kind=kind, name=identity["name"], bank=bank, provenance=made)
+
+
+def _clear(work: Path) -> None:
+    """Remove what only an unfinished training needs; its log stays."""
+    for leftover in work.iterdir() if work.exists() else ():
         if leftover.name != LOG:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-    return Trained(folder, model, kept=False)
 
 
 def _last_line(log: Path) -> dict[str, Any] | None:

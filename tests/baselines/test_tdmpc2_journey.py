@@ -6,6 +6,7 @@ import json
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 from wmbench import checkpoints
 from wmbench.banks import bank_of_resets
@@ -144,3 +145,54 @@ def test_it_learns_online_in_maniskill(tmp_path):
     env.reset(seed=0)
     observation, reward, _, _, info = env.step(env.action_space.sample())
     assert np.isfinite(observation).all() and np.isfinite(reward) and isinstance(info["success"], bool)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """A dataset folder of each of two tasks."""
+    folders = {task: tmp_path_factory.mktemp("pair") / task for task in (REACHER, HOPPER)}
+    for task, folder in folders.items():
+        assert main(["collect", task, "--policy", "random", "--episodes", "8", "--out", str(folder)]) == 0
+    return folders
+
+
+def test_one_model_of_two_tasks(pair, tmp_path, capsys):
+    out = tmp_path / "both"
+    asked = ["--task", *pair, "--dataset", *map(str, pair.values()), "--out", str(out)]
+    words = ["train", "tdmpc2", *asked, *flags(SMALL | {"updates": 20})]
+    assert main(words) == 0
+    assert str(out / REACHER) in "".join(capsys.readouterr().out.split())
+    models = [checkpoints.load(out / task, kind="world_model", task=task_card(task)) for task in pair]
+    assert [model.number for model in models] == [0, 1]
+    first, second = (model.latent.state_dict() for model in models)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    for task in pair:
+        kept = checkpoints.read_config(out / task)["provenance"]
+        assert f"--task {REACHER} {HOPPER} --dataset {REACHER} {HOPPER}" in kept["command"]
+        env = gym.make(f"wmbench/{task}-v0", simulator=str(out / task))
+        assert env.reset(seed=0)[0].shape == env.observation_space.shape
+        assert np.isfinite(env.step(env.action_space.sample())[1])
+    assert main(["evaluate", HOPPER, "--policy", str(out / HOPPER), "--episodes", "1"]) == 0
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    assert main(words) == 0
+    assert "already trained" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    assert main([*words, "--seed", "1"]) == 1
+    assert "holds another training (it differs in seed)" in " ".join(capsys.readouterr().err.split())
+
+
+def test_tasks_and_datasets_that_do_not_go_together(pair, tmp_path, capsys):
+    reacher, hopper = map(str, pair.values())
+    both = ["--task", REACHER, HOPPER]
+    for name, asked, expected in (
+        ("tdmpc2", both, "2 tasks and 0 datasets"),
+        ("tdmpc2", [*both, "--dataset", reacher], "2 tasks and 1 datasets"),
+        ("tdmpc2", [*both, "--dataset", hopper, reacher], f"a dataset of {HOPPER}, where one of {REACHER}"),
+        ("tdmpc2", ["--task", REACHER, "--dataset", reacher, reacher], "wmbench merge"),
+        ("tdmpc2", ["--task", REACHER, REACHER, "--dataset", reacher, reacher], "wmbench merge"),
+        ("tdmpc2", ["--task"], "--task TASK"),
+        ("ensemble", [*both, "--dataset", reacher, hopper], "learns one task at a time"),
+    ):
+        assert main(["train", name, *asked, "--out", str(tmp_path / "out")]) == 1, asked
+        assert expected in " ".join(capsys.readouterr().err.split()), asked
+    assert not (tmp_path / "out").exists()

@@ -10,7 +10,9 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from wmbench.errors import WmbenchError, require
+from wmbench.cards import TaskCard
+from wmbench.episodes import Dataset
+from wmbench.errors import DatasetError, WmbenchError, require
 from wmbench.registration import task_card
 
 
@@ -19,17 +21,18 @@ class Options:
     """What every training is told.
 
     Attributes:
-        task: Id or short name, for example DMC-CartpoleSwingup.
-        dataset: Folder that `wmbench collect` wrote; without it, what can learn online acts in the true simulator.
-        out: Folder of the checkpoint; checkpoints/NAME-TASK by default.
+        task: Id or short name, for example DMC-CartpoleSwingup. Several: one model of all of them, if it can be that.
+        dataset: Folder that `wmbench collect` wrote, one for each task; without it, what can learn online acts in the
+            true simulator.
+        out: Folder of the checkpoint, or of one for each task; checkpoints/NAME-TASK by default.
         preset: A named set of settings to start from.
         seed: Of everything random in training.
         device: cpu, cuda or cuda:N.
         tensorboard: Also write the log for TensorBoard.
     """
 
-    task: str
-    dataset: Path | None = None
+    task: tuple[str, ...]
+    dataset: tuple[Path, ...] = ()
     out: Path | None = None
     preset: str | None = None
     seed: int = 0
@@ -39,7 +42,7 @@ class Options:
 
 def main(words: list[str]) -> None:
     """Train a world model or policy, on a dataset or online; interrupted, the same command goes on."""
-    from wmbench.training import LOG, WORK, settle, train, trainable
+    from wmbench.training import LOG, WORK, settle, train, train_several, trainable
 
     console = Console()
     if not words or words[0].startswith("-"):
@@ -52,15 +55,42 @@ def main(words: list[str]) -> None:
     asked = _parse(name, cls.Config, settle(cls, None, _peek(rest, "--preset"), {}), rest)
     if asked.tensorboard:
         require("tensorboard", "tensorboard")
-    card = task_card(asked.task)
-    out = asked.out or Path("checkpoints") / f"{name}-{card.name}"
-    done = train(name, asked.task, asked.dataset, out, config=asked.settings, seed=asked.seed, device=asked.device)
+    cards = [task_card(one) for one in asked.task]
+    refuse_uneven(cards, asked.dataset)
+    out = asked.out or Path("checkpoints") / "-".join([name, *(card.name for card in cards)])
+    how: dict[str, Any] = {"config": asked.settings, "seed": asked.seed, "device": asked.device}
+    if len(cards) == 1:
+        each = [train(name, asked.task[0], asked.dataset[0] if asked.dataset else None, out, **how)]
+    else:
+        each = train_several(name, asked.dataset, out, **how)
     if asked.tensorboard:
         _tensorboard(out / WORK / LOG, out / WORK)
-    word = "already trained" if done.kept else "trained"
-    console.print(f"{word}: {done.folder}", highlight=False, soft_wrap=True)
-    if dataclasses.is_dataclass(done.model.config):
-        console.print(next_line(done.model, done.folder), highlight=False, soft_wrap=True)
+    for done in each:
+        word = "already trained" if done.kept else "trained"
+        console.print(f"{word}: {done.folder}", highlight=False, soft_wrap=True)
+        if dataclasses.is_dataclass(done.model.config):
+            console.print(next_line(done.model, done.folder), highlight=False, soft_wrap=True)
+
+
+def refuse_uneven(cards: list[TaskCard], folders: tuple[Path, ...]) -> None:
+    """Refuse tasks and datasets that do not go together.
+
+    Raises:
+        WmbenchError: There is no task, or not one dataset for each of several, or more datasets than tasks.
+        DatasetError: A dataset is of another of the tasks, or unreadable.
+    """
+    if not cards:
+        raise WmbenchError("say what to learn: --task TASK")
+    if len(folders) != len(cards) and (folders or len(cards) > 1):
+        raise WmbenchError(
+            f"give one dataset for each task, in their order: got {len(cards)} tasks and {len(folders)} datasets"
+            + ("; merge those of one task first (wmbench merge)" if len(folders) > len(cards) == 1 else "")
+        )
+    if len(cards) == 1:
+        return
+    for card, folder in zip(cards, folders, strict=True):
+        if (found := Dataset(folder).task).id != card.id:
+            raise DatasetError(f"{folder} is a dataset of {found.name}, where one of {card.name} should be")
 
 
 def next_line(model: Any, folder: Path) -> str:
