@@ -152,6 +152,8 @@ def test_presets_are_the_published_sizes():
     for size, fields in SIZES.items():
         assert dataclasses.asdict(PRESETS[f"size-{size}"]) == {**dataclasses.asdict(TDMPC2Config()), **fields}
     assert SIZES[5].items() <= dataclasses.asdict(TDMPC2Config()).items()
+    gym = PRESETS["gym"]
+    assert (gym.action_repeat, gym.rho, gym.discount(1000), gym.discount(100)) == (1, 0.7, 0.99, 0.95)
 
 
 def test_weights_start_as_published_in_every_q_function():

@@ -117,6 +117,29 @@ def test_evaluation_leaves_no_trace(tmp_path):
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
 
 
+@pytest.mark.parametrize(("task", "once"), [("wmbench/Gym-Reacher-v0", False), (CARTPOLE, True)])
+def test_success_is_counted_as_the_task_says(tmp_path, monkeypatch, task, once):
+    """A success at the first step alone: where the rule asks for the end, as reaching does, it is none."""
+
+    class First(gym.Wrapper):
+        def reset(self, **options):
+            self.first = True
+            return super().reset(**options)
+
+        def step(self, action):
+            *found, info = super().step(action)
+            info["success"], self.first = self.first, False
+            return *found, info
+
+    run = OnlineTraining(SMALL, wmbench.task_card(task), folder=tmp_path, seed=0)
+    make = run.make_env
+    monkeypatch.setattr(run, "make_env", lambda: First(make()))
+    (tmp_path / "replay").mkdir()
+    run.env = run.make_env()
+    assert run.episode()[1] is once
+    assert run.evaluate()[1] == [once] * SMALL.eval_episodes
+
+
 def observations(n, size=5):
     return np.random.default_rng(0).normal(size=(n, size)).astype(np.float32)
 

@@ -197,6 +197,8 @@ def of_size(size: int, **changes: Any) -> TDMPC2Config:
 
 PRESETS: Mapping[str, TDMPC2Config] = {
     **{f"size-{size}": of_size(size) for size in SIZES},
+    "gym": of_size(5, action_repeat=1, discount_max=0.99, rho=0.7),
     "cpu": of_size(1, samples=256, elites=32, iterations=4, compile=True),
 }
-"""``size-N``: as published. ``cpu``: size 1 and a third of the planner's work, else as published; see the README."""
+"""``size-N``: as published. ``gym``: size 5 with what the public code sets for Gymnasium's tasks (``envs/mujoco.py``).
+``cpu``: size 1 and a third of the planner's work, else as published; see the README."""

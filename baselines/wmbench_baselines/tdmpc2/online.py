@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ class OnlineTraining(Run):
         """Live one episode, update the model after every action beyond the random ones.
 
         Returns:
-            What was earned, and whether any step was a success.
+            What was earned, and whether it was a success by the task's rule.
         """
         random = self.config.random_steps(self.task.horizon)
         seed = episode_seeds(self.seed, self.task.id, "train", 1, start=self.facts["episodes"])[0]
@@ -132,7 +132,7 @@ class OnlineTraining(Run):
         reward, ended, success = (np.array(column, np.float32) for column in columns)
         self.replay.add(Episode(np.stack(seen), np.stack(acted), reward, ended, success))
         self.facts["episodes"] = self.replay.seen
-        return float(np.sum(columns[0])), bool(success.any())
+        return float(np.sum(columns[0])), self.succeeded(success)
 
     def pilot(self, episodes: int) -> Pilot:
         """A planner for fresh episodes."""
@@ -153,7 +153,7 @@ class OnlineTraining(Run):
         """Episodes lived side by side without exploration; it leaves no trace in the training.
 
         Returns:
-            Each episode's return, and whether any of its steps was a success.
+            Each episode's return, and whether it was a success by the task's rule.
         """
         n = self.config.eval_episodes
         generator = torch.Generator(self.device).manual_seed(entropy(self.seed, 4, self.steps))
@@ -161,18 +161,23 @@ class OnlineTraining(Run):
         seeds = episode_seeds(self.seed, self.task.id, "eval", n)
         now = np.stack([self.see(env.reset(seed=seed)[0]) for env, seed in zip(envs, seeds, strict=True)])
         pilot = self.pilot(n)
-        returns, over, successes = np.zeros(n), np.zeros(n, bool), np.zeros(n, bool)
+        returns, over = np.zeros(n), np.zeros(n, bool)
+        successes: list[list[bool]] = [[] for _ in range(n)]
         while not over.all():
             actions = pilot.act(torch.from_numpy(now).to(self.device), generator, explore=False).cpu().numpy()
             for i in np.flatnonzero(~over):
                 observation, reward, terminated, truncated, info = envs[i].step(to_box(actions[i], self.low, self.high))
                 now[i] = self.see(observation)
                 returns[i] += reward
-                successes[i] |= info["success"]
+                successes[i].append(info["success"])
                 over[i] = terminated or truncated
         for env in envs:
             env.close()
-        return returns.tolist(), successes.tolist()
+        return returns.tolist(), [self.succeeded(steps) for steps in successes]
+
+    def succeeded(self, steps: Sequence[float] | np.ndarray) -> bool:
+        """Whether an episode with these steps was a success: at its last step, or at any, as the task's rule has it."""
+        return bool(steps[-1] if self.task.success.when == "end" else np.any(steps))
 
     def restore(self) -> None:
         """Go on where the folder's run was saved last, with the episodes it had seen."""
