@@ -1,4 +1,4 @@
-"""Draw TD-MPC2's learning curves over the published ones, and print both as a table.
+"""Draw TD-MPC2's learning curves over the published ones, and write both as tables into the two pages that show them.
 
 python baselines/scripts/plot_tdmpc2_curves.py --curves runs/tdmpc2/curves.csv
 """
@@ -8,85 +8,164 @@ from __future__ import annotations
 import argparse
 import csv
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+import matplotlib as mpl
 import numpy as np
-from rich.console import Console
+from matplotlib.figure import Figure
 from train_tdmpc2_curves import JOBS
+from transfer_tables import insert
+
+from wmbench.report.style import BLUE, MUTED, STYLE
 
 HERE = Path(__file__).parents[1]
-PUBLISHED = HERE / "results" / "tdmpc2" / "published.csv"
+RESULTS = HERE / "results" / "tdmpc2"
+PAGES = {"tdmpc2-runs": HERE / "wmbench_baselines" / "tdmpc2" / "README.md", "tdmpc2": HERE.parent / "README.md"}
+"""Where each table stands, between markers of that name."""
+FIRST = 100_000
+"""Frames of the first published evaluation after the untrained one."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One evaluation of one run.
+
+    Attributes:
+        value: Mean over its episodes, of the return or, on ManiSkill's tasks, of success.
+        episodes: How many.
+        preset: Of the run.
+        hours: Since the run began, on the processor that it had.
+    """
+
+    value: float
+    episodes: int
+    preset: str
+    hours: float
+
+
+Curves = dict[str, dict[int, dict[int, Point]]]
+"""Task, seed, frames."""
+Published = dict[str, list[tuple[int, float, float]]]
+"""Task to rows of frames, mean and standard deviation over seeds."""
 
 
 def main() -> None:
-    """Read the runs' evaluations, copy them beside the published numbers, draw and print."""
+    """Read the runs' evaluations, keep a copy beside the published numbers, draw, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--curves", type=Path, default=Path("runs/tdmpc2/curves.csv"))
-    parser.add_argument("--keep", type=Path, default=HERE / "results" / "tdmpc2" / "curves.csv")
+    parser.add_argument("--curves", type=Path, default=RESULTS / "curves.csv", help="default: the copy that is kept")
     parser.add_argument("--image", type=Path, default=HERE.parent / "docs" / "images" / "tdmpc2-curves.png")
     asked = parser.parse_args()
-    if asked.curves.resolve() != asked.keep.resolve():
-        asked.keep.write_text(asked.curves.read_text())
-    ours: dict[str, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))  # task, seed, frames
-    for row in read(asked.keep):
-        ours[row["task"]][int(row["seed"])][int(row["frames"])] = float(row["return"])
-    published: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
-    for row in read(PUBLISHED):
-        published[row["task"]].append((int(row["frames"]), float(row["mean"]), float(row["std_over_seeds"])))
-    draw(ours, published, asked.image)
-    console = Console(width=160)
-    for line in table(ours, published):
-        console.print(line, highlight=False)
+    if asked.curves.resolve() != (RESULTS / "curves.csv").resolve():
+        (RESULTS / "curves.csv").write_text(asked.curves.read_text())
+    ours, published = curves(RESULTS / "curves.csv"), known(RESULTS / "published.csv")
+    with mpl.rc_context(STYLE):
+        draw(ours, published, asked.image)
+    found = {"tdmpc2-runs": runs(ours, published), "tdmpc2": summary(ours, published)}
+    for name, page in PAGES.items():
+        page.write_text(insert(page.read_text(), {name: found[name]}))
 
 
-def table(
-    ours: dict[str, dict[int, dict[int, float]]], published: dict[str, list[tuple[int, float, float]]]
-) -> list[str]:
-    """The latest evaluation of every run on the list beside the published numbers, as Markdown."""
-    lines = ["| task | seed | frames, of those planned | ours | published at 100,000 frames: mean (std of 3 seeds) |"]
-    lines.append("|---|---|---|---|---|")
-    for job in sorted(JOBS):
-        task, seed, frames = job.split(":")
-        curve = ours.get(task, {}).get(int(seed), {})
-        reached = max(curve, default=0)
-        state = "" if reached >= int(frames) else ", **unfinished**"
-        value = f"{curve[reached]:.0f}" if curve else "no evaluation yet"
-        known = next((f"{m:.0f} ({s:.0f})" for f, m, s in published.get(task, []) if f == 100_000), "not published")
-        lines.append(f"| {task} | {seed} | {reached:,} of {int(frames):,}{state} | {value} | {known} |")
-    return lines
+def curves(path: Path) -> Curves:
+    """The evaluations that ``train_tdmpc2_curves.py`` wrote."""
+    found: Curves = defaultdict(lambda: defaultdict(dict))
+    for row in rows(path):
+        value = float(row["success" if row["task"].startswith("MS-") else "return"])
+        point = Point(value, len(row["returns"].split()), row["preset"], float(row["seconds"]) / 3600)
+        found[row["task"]][int(row["seed"])][int(row["frames"])] = point
+    return found
 
 
-def read(path: Path) -> list[dict[str, str]]:
+def known(path: Path) -> Published:
+    """The published curves."""
+    found: Published = defaultdict(list)
+    for row in rows(path):
+        found[row["task"]].append((int(row["frames"]), float(row["mean"]), float(row["std_over_seeds"])))
+    return found
+
+
+def rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV."""
     with path.open(newline="") as stream:
         return list(csv.DictReader(stream))
 
 
-def draw(
-    ours: dict[str, dict[int, dict[int, float]]], published: dict[str, list[tuple[int, float, float]]], path: Path
-) -> None:
+def planned() -> dict[str, dict[int, int]]:
+    """Task, seed and frames of the runs on the list."""
+    found: dict[str, dict[int, int]] = defaultdict(dict)
+    for job in sorted(JOBS):
+        task, seed, frames = job.split(":")
+        found[task][int(seed)] = int(frames)
+    return found
+
+
+def first(published: Published, task: str) -> str:
+    """The published number that ours are put beside."""
+    return next((f"{m:.0f} ({s:.0f})" for f, m, s in published.get(task, []) if f == FIRST), "not published")
+
+
+def number(task: str, value: float) -> str:
+    """A return, or a share of successes."""
+    return f"{100 * value:.0f} %" if task.startswith("MS-") else f"{value:.0f}"
+
+
+def runs(ours: Curves, published: Published) -> str:
+    """Every run on the list: its evaluations one after the other, beside the published number."""
+    lines = [f"| task | seed | frames, of those planned | every 10,000 frames | hours | at {FIRST:,}, published |"]
+    lines.append("|---|---|---|---|---|---|")
+    for task, seeds in planned().items():
+        for seed, frames in seeds.items():
+            curve = ours.get(task, {}).get(seed, {})
+            reached = max(curve, default=0)
+            state = "" if reached >= frames else ", **unfinished**"
+            values = ", ".join(number(task, curve[f].value) for f in sorted(curve)) or "no evaluation yet"
+            hours = f"{curve[reached].hours:.1f}" if curve else ""
+            cells = (task, seed, f"{reached:,} of {frames:,}{state}", values, hours, first(published, task))
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def summary(ours: Curves, published: Published) -> str:
+    """Every task: the finished runs' last evaluation, beside the published number."""
+    lines = [f"| task | ours, size 1 | seeds | frames | TD-MPC2 as published, size 5, {FIRST:,} frames |"]
+    lines.append("|---|---|---|---|---|")
+    for task, seeds in planned().items():
+        done = {s: f for s, f in seeds.items() if f in ours.get(task, {}).get(s, {})}
+        values = [ours[task][s][f].value for s, f in done.items()]
+        said = "not trained yet"
+        if values:
+            said = number(task, float(np.mean(values)))
+            said += f" ({', '.join(number(task, v) for v in values)})" if len(values) > 1 else ""
+        count = f"{len(done)}" if len(done) == len(seeds) else f"{len(done)} of {len(seeds)} planned"
+        lines.append(f"| {task} | {said} | {count} | {max(seeds.values()):,} | {first(published, task)} |")
+    return "\n".join(lines)
+
+
+def draw(ours: Curves, published: Published, path: Path) -> None:
     """One panel per task: every seed of ours, and the published mean with its standard deviation over seeds."""
-    figure, axes = plt.subplots(1, len(ours), figsize=(3.6 * len(ours), 3.2), squeeze=False)
-    for axis, (task, seeds) in zip(axes[0], sorted(ours.items()), strict=True):
-        end = max(100_000, max(f for curve in seeds.values() for f in curve))
-        known = np.array([row for row in sorted(published[task]) if row[0] <= end]).T.reshape(3, -1)
-        axis.fill_between(known[0] / 1e3, known[1] - known[2], known[1] + known[2], color="0.85", linewidth=0)
-        axis.plot(known[0] / 1e3, known[1], color="0.4", marker="o", label="published, size 5, 3 seeds")
+    across = min(3, len(ours))
+    down = -(-len(ours) // across)
+    figure = Figure(figsize=(3.4 * across, 2.8 * down), layout="constrained")
+    axes = np.ravel(figure.subplots(down, across, squeeze=False))
+    for axis in axes[len(ours) :]:
+        axis.set_visible(False)
+    for axis, (task, seeds) in zip(axes, sorted(ours.items()), strict=False):
+        success = task.startswith("MS-")
+        end = max(FIRST, max(f for curve in seeds.values() for f in curve))
+        if near := [row for row in sorted(published.get(task, [])) if row[0] <= end]:
+            frames, mean, spread = np.array(near).T
+            axis.fill_between(frames / 1e3, mean - spread, mean + spread, color=MUTED, alpha=0.35, linewidth=0)
+            axis.plot(frames / 1e3, mean, color=MUTED, marker="o", markersize=4, label="published, size 5, 3 seeds")
         for i, (_, curve) in enumerate(sorted(seeds.items())):
             x = np.array(sorted(curve))
-            label = "ours, size 1, preset cpu, one line per seed" if i == 0 else None
-            axis.plot(x / 1e3, [curve[f] for f in x], color="C0", alpha=0.8, marker=".", label=label)
-        axis.set(title=task, xlabel="frames (thousands)", ylim=(0, 1000), xlim=(0, end / 1e3 * 1.02))
-    axes[0][0].set_ylabel("return of 10 evaluation episodes")
-    axes[0][0].legend(fontsize=7, loc="lower right")
-    figure.tight_layout()
+            label = "ours, size 1, a line per seed" if i == 0 else None
+            y = [curve[f].value for f in x]
+            axis.plot(x / 1e3, y, color=BLUE, alpha=0.85, marker=".", linewidth=1.3, label=label)
+        axis.set(title=task, ylim=(-0.03, 1.03) if success else (-30, 1030), xlim=(0, end / 1e3 * 1.03))
+        axis.set(xlabel="frames (thousands)", ylabel="success" if success else "return")
+    axes[0].legend(fontsize=7, loc="lower right")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    figure.savefig(path, dpi=130)
 
 
 if __name__ == "__main__":
