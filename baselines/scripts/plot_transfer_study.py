@@ -40,6 +40,7 @@ COLOURS = {
     "ensemble-100%": "#0b3d91",
     "ensemble-25%": "#5b9bf3",
     "ensemble-5%": "#a9cdfb",
+    "ensemble-random": MUTED,
     "tdmpc2": GREEN,
     "linear": ORANGE,
     "random-walk": "#b5838d",

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from make_transfer_models import REFERENCES, SEED, SIZES, UNDIRECTED, label
+from make_transfer_models import RANDOM_ONLY, REFERENCES, SEED, SIZES, label
 from rich.console import Console
 from train_zoo import TASKS
 
@@ -126,7 +126,7 @@ def jobs(card: TaskCard, work: Path, extra: Sequence[str], episodes: int) -> lis
     found = [(AGAIN, ""), ("ensemble", "ensemble")]
     found += [
         (name, str(folder / name))
-        for name in (*(f"ensemble-{label(s)}" for s in SIZES), "ensemble-undirected", *REFERENCES)
+        for name in (*(f"ensemble-{label(s)}" for s in SIZES), "ensemble-random", *REFERENCES)
     ]
     for text in extra:
         name, _, place = text.partition("=")
@@ -138,7 +138,7 @@ def jobs(card: TaskCard, work: Path, extra: Sequence[str], episodes: int) -> lis
             try:
                 checkpoints.find(reference, card, kind="world_model")
             except CheckpointError as error:
-                if name != "ensemble-undirected" or card.name in UNDIRECTED:
+                if name != "ensemble-random" or card.name in RANDOM_ONLY:
                     say(f"{card.name} {name} left out: {str(error).split(':')[0]}")
                 continue
         there.append(Job(name, reference, min(episodes, FEWER.get(name, episodes))))

@@ -20,7 +20,7 @@ MODELS = {
     "ensemble-100%": "ensemble, 100 %",
     "ensemble-25%": "ensemble, 25 %",
     "ensemble-5%": "ensemble, 5 %",
-    "ensemble-undirected": "ensemble, random data",
+    "ensemble-random": "ensemble, random data only",
     "tdmpc2": "TD-MPC2",
     "linear": "linear",
     "random-walk": "random walk",
@@ -29,7 +29,7 @@ MODELS = {
     ORACLE: "oracle",
 }
 """Name in the records to name on the page, in the order of the page; others follow."""
-LEARNED = ("ensemble", "ensemble-100%", "ensemble-25%", "ensemble-5%", "ensemble-undirected", "tdmpc2")
+LEARNED = ("ensemble", "ensemble-100%", "ensemble-25%", "ensemble-5%", "ensemble-random", "tdmpc2")
 REFERENCE = ("linear", "random-walk", "mean-delta", "copy-last")
 SIZES = ("ensemble-5%", "ensemble-25%", "ensemble-100%")
 

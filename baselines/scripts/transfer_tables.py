@@ -112,7 +112,7 @@ def sizes(study: Study) -> str:
     """Data, one-step skill and agreement of the ensemble at three sizes."""
     body = []
     for task, found in study.items():
-        for model in (*SIZES, "ensemble"):
+        for model in (*SIZES, "ensemble", "ensemble-random"):
             if model not in found:
                 continue
             record = found[model]
@@ -146,7 +146,7 @@ def choices(study: Study) -> str:
     """What choosing by a learned simulator costs, and how far its values are off."""
     body = []
     for task, found in study.items():
-        for model in [m for m in ("ensemble", "ensemble-100%", "tdmpc2") if m in found]:
+        for model in [m for m in ("ensemble", "ensemble-100%", "ensemble-random", "tdmpc2") if m in found]:
             record, percent = found[model], lambda v: "-" if v is None else f"{v:.0f}"
             winners = record.find("winners")
             verdict = "-" if winners is None or winners.value is None else str(winners.details["verdict"])
@@ -177,7 +177,9 @@ def halting(study: Study) -> str:
     """Full episodes beside those halted in doubt."""
     body = []
     for task, found in study.items():
-        for model in [m for m in (*LEARNED[:1], *reversed(SIZES)) if m in found and found[m].has_halted()]:
+        for model in [
+            m for m in (*LEARNED[:1], *reversed(SIZES), "ensemble-random") if m in found and found[m].has_halted()
+        ]:
             record = found[model]
             cells = [task, MODELS[model]]
             for name in ("spearman", "bias", "mae"):

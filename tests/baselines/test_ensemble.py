@@ -12,7 +12,7 @@ from wmbench.cards import Dimension, SuccessRule, TaskCard
 from wmbench.errors import MissingHeadError
 from wmbench.keys import keys_from_seeds
 from wmbench.protocols import Start, WorldModel
-from wmbench.registration import shipped_checkpoints
+from wmbench.registration import shipped_checkpoints, task_card
 from wmbench_baselines.ensemble import PAPER, PRESETS, Ensemble, EnsembleConfig
 from wmbench_baselines.ensemble.model import bound
 from wmbench_baselines.ensemble.networks import Members
@@ -386,6 +386,16 @@ def test_a_success_head_changes_nothing_else(task):
             x, y = getattr(p, head), getattr(q, head)
             assert (x is None and y is None) or torch.equal(x, y)
     assert all(torch.equal(p.uncertainty[k], q.uncertainty[k]) for k in model.card.uncertainty)
+
+
+def test_the_shipped_pendulum_knows_its_reward():
+    """All of its elites: upright earns nearly 1, hanging nothing. Random behaviour alone has seen only 0."""
+    model = checkpoints.resolve("ensemble", task_card("DMC-PendulumSwingup"), kind="world_model")
+    start = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])  # cosine and sine of the angle to upright, velocity
+    for elite in model.elites:
+        state = model.initial(Start(start), keys=torch.arange(2)) | {"member": elite.repeat(2)}
+        _, told = model.step(state, torch.zeros(2, 1))
+        assert told.reward.numpy() == pytest.approx([1.0, 0.0], abs=0.1)
 
 
 def test_a_twin_asks_the_success_head():
