@@ -36,6 +36,8 @@ JOBS = (
     "MS-PushCube:1:50000",
 )
 """Task, seed and frames of each run, in an order that gives a first seed of every task early."""
+SHORT = 100
+"""Control steps of an episode that is cheap enough for many to be evaluated."""
 COLUMNS = ("preset", "task", "seed", "frames", "updates", "return", "success", "seconds", "returns")
 
 
@@ -46,7 +48,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/tdmpc2"))
     parser.add_argument("--preset", choices=sorted(PRESETS), default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--episodes", type=int, default=5, help="per evaluation, every 10,000 frames")
+    parser.add_argument("--episodes", type=int, help="per evaluation, every 10,000 frames; 5, or 50 short ones")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     console = Console()
@@ -54,7 +56,8 @@ def main() -> None:
         name, seed, frames = job.split(":")
         card = task_card(name)
         folder = asked.out / f"{asked.preset}-{card.name}-s{seed}"
-        config = dataclasses.replace(PRESETS[asked.preset], frames=int(frames), eval_episodes=asked.episodes)
+        episodes = asked.episodes or (50 if card.horizon <= SHORT else 5)
+        config = dataclasses.replace(PRESETS[asked.preset], frames=int(frames), eval_episodes=episodes)
         run = OnlineTraining(config, card, folder=folder, seed=int(seed))
         console.print(f"{folder}: {run.model.learnable()} parameters", highlight=False)
         run.run(on_evaluation=lambda: table(asked.out))
