@@ -24,6 +24,7 @@ from wmbench.files import write_json
 from wmbench.registration import shipped_checkpoints
 from wmbench.transferring import freeze_zoo
 from wmbench.zoo import Member, Zoo
+from wmbench_baselines.experts.expert import SCRIPTED
 from wmbench_baselines.shipped import CHECKPOINTS, ZOOS
 
 UNTRAINED = {
@@ -33,7 +34,7 @@ UNTRAINED = {
     "expert-shaky": ("expert+noise0.6", "scripted", "the expert with noise of 0.6 half widths of the action box"),
     "early-stop": ("early-stop", "scripted", "the expert for half of the episode, then no action"),
 }
-"""Name to reference, algorithm and note; left out where the task has no expert."""
+"""Name to reference, algorithm and note; left out where the task has no expert, or has it already as its actor."""
 MORE = {"expert-slight": 0.15, "expert-wild": 1.0}
 """Name to noise, where no actor is shipped that would stand between the expert and the snapshots."""
 DEGRADED = {"actor-noisy": 0.3, "actor-shaky": 0.6}
@@ -70,9 +71,12 @@ def main(
 
 
 def untrained(card: TaskCard) -> list[Member]:
-    """Policies that are there without training for the zoo, the shipped actors among them."""
+    """Policies that are there without training for the zoo, the shipped actors among them; none of them twice."""
     members = []
+    doubled = card.id not in SCRIPTED  # nothing is scripted: the expert is the shipped actor, who comes below
     for name, (reference, algorithm, note) in UNTRAINED.items():
+        if doubled and reference.split("+")[0] == "expert":
+            continue
         if _exists(reference.split("+")[0], card):
             members.append(Member(name, reference, algorithm, note))
     for name in ("actor", "actor-medium"):
