@@ -121,7 +121,18 @@ def test_rounds_and_seed_steps_leave_the_settings_alone():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"latent_dim": 12}, {"num_q": 1}, {"prior_samples": 512}, {"elites": 513}, {"replan": 4}, {"discount_max": 1.0}],
+    [
+        *(
+            {"latent_dim": 12},
+            {"num_q": 1},
+            {"prior_samples": 512},
+            {"elites": 513},
+            {"replan": 4},
+            {"discount_max": 1.0},
+        ),
+        *({"learning_rate": -1.0}, {"temperature": math.nan}, {"entropy_weight": -1e-4}, {"observation": "pixels"}),
+        *({"entropy": "none"}, {"frames": 0}, {"grad_clip": 0.0}),
+    ],
 )
 def test_impossible_settings_are_refused(changes):
     with pytest.raises(ValueError, match=next(iter(changes)).split("_")[0]):

@@ -49,7 +49,7 @@ class Quadratic:
         return logits
 
     def Q(self, z, action, heads, task):
-        return torch.zeros(2, *z.shape[:-1])
+        return torch.zeros(self.config.num_q if heads is None else 2, *z.shape[:-1])
 
 
 @pytest.mark.parametrize("best", [0.3, -0.7])

@@ -288,6 +288,12 @@ def test_what_does_not_learn_online_says_so(tmp_path):
         train("ensemble", CARTPOLE, None, tmp_path)
 
 
+def test_a_seed_or_device_that_is_none_is_refused(tmp_path):
+    for bad, word in (({"seed": -1}, "seed"), ({"seed": 0, "device": "gpu"}, "device 'gpu'")):
+        with pytest.raises(WmbenchError, match=word):
+            OnlineTraining(SMALL, wmbench.task_card(CARTPOLE), folder=tmp_path, **bad)
+
+
 def test_actions_to_the_box_and_back():
     low, high = np.array([-2.0, 0.0], np.float32), np.array([1.0, 0.3], np.float32)
     unit = np.random.default_rng(0).uniform(-1, 1, (50, 2)).astype(np.float32)

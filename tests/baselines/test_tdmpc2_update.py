@@ -232,7 +232,7 @@ def test_replay_comes_back_from_its_files(tmp_path):
 
 def test_a_window_of_one_task_only_and_what_is_refused():
     replay = Replay(200, 3)
-    with pytest.raises(WmbenchError, match="no episode"):
+    with pytest.raises(WmbenchError, match="no episode yet of the 3"):
         replay.sample(1, np.random.default_rng(0))
     for i in range(4):
         replay.add(episode(6, i, task=i % 2))

@@ -1,7 +1,7 @@
-"""Their side of the speed comparison: plans and updates of a checkout of the authors' TD-MPC2, on a CPU, on request.
+"""Their side of the speed comparison: plans and updates of a checkout of the authors' TD-MPC2, on request.
 
 Run by test_tdmpc2_speed.py with the interpreter of an environment that has their dependencies. It reads their files as
-they are and only replaces the device, which they hard-code.
+they are; for a CPU it replaces the device, which they hard-code, and on a GPU it does what their train.py does.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import torch
 DEVICE = (("'cuda:0'", "'cpu'"), (", capturable=True", ""), ("WorldModel(cfg).to(self.device)", "WorldModel(cfg)"))
 
 
-def load(name: str, path: Path) -> Any:
-    """One of their files as a module that runs on the CPU."""
+def load(name: str, path: Path, device: str) -> Any:
+    """One of their files as a module, which runs on the CPU if asked to."""
     source = path.read_text()
-    for old, new in DEVICE:
+    for old, new in DEVICE if device == "cpu" else ():
         source = source.replace(old, new)
     spec = importlib.util.spec_from_loader(name, None)
     assert spec is not None
@@ -48,24 +48,31 @@ def settings(root: Path, size: int, compiled: bool) -> Any:
     return kind(**values)
 
 
-def main(checkout: str, size: str, threads: str, compiled: str) -> None:
+def main(checkout: str, size: str, threads: str, compiled: str, device: str) -> None:
     """Answer each line of input, ``plan`` or ``update``, with wall and processor seconds."""
     torch.set_num_threads(int(threads))
+    if device == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
     root = Path(checkout) / "tdmpc2"
     sys.path.insert(0, str(root))
     cfg = settings(root, int(size), compiled == "1")
-    load("common.scale", root / "common/scale.py")
+    load("common.scale", root / "common/scale.py", device)
     with contextlib.redirect_stdout(io.StringIO()):
-        agent = load("authors_agent", root / "tdmpc2.py").TDMPC2(cfg)
-    batch = torch.randn(4, 256, 24), torch.rand(3, 256, 6) * 2 - 1, torch.randn(3, 256, 1), torch.zeros(3, 256, 1)
-    observation = torch.randn(1, 24)
+        agent = load("authors_agent", root / "tdmpc2.py", device).TDMPC2(cfg)
+    batch = [torch.randn(4, 256, 24), torch.rand(3, 256, 6) * 2 - 1, torch.randn(3, 256, 1), torch.zeros(3, 256, 1)]
+    batch = [x.to(device) for x in batch]
+    observation = torch.randn(1, 24).to(device)
     for line in sys.stdin:
         wall, processor = time.perf_counter(), time.process_time()
+        torch.compiler.cudagraph_mark_step_begin()
         if line.strip() == "plan":
             with torch.no_grad():
                 agent.plan(observation, t0=False, eval_mode=False)
         else:
             agent._update(*batch)
+        if device == "cuda":
+            torch.cuda.synchronize()
         print(time.perf_counter() - wall, time.process_time() - processor, flush=True)
 
 

@@ -2,7 +2,8 @@
 
 ``WMBENCH_TDMPC2_AUTHORS``: a checkout of nicklashansen/tdmpc2; ``WMBENCH_TDMPC2_PYTHON``: the interpreter of an
 environment with torch, tensordict, torchrl and omegaconf (ours, if it is not given); ``WMBENCH_TDMPC2_RESULT``: a file
-for the numbers; ``WMBENCH_TDMPC2_COMPILE=1``: both sides compiled.
+for the numbers; ``WMBENCH_TDMPC2_COMPILE=1``: both sides compiled, each its way; ``WMBENCH_TDMPC2_DEVICE=cuda``: on a
+GPU.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from wmbench_baselines.tdmpc2.model import LatentModel
 AUTHORS = os.environ.get("WMBENCH_TDMPC2_AUTHORS")
 ROUNDS = int(os.environ.get("WMBENCH_TDMPC2_ROUNDS", "20"))
 COMPILED = os.environ.get("WMBENCH_TDMPC2_COMPILE") == "1"
+DEVICE = os.environ.get("WMBENCH_TDMPC2_DEVICE", "cpu")
+WARM = 10 if COMPILED else 3
 OBSERVATIONS, ACTIONS = 24, 6
 PAIR = tuple[float, float]
 """Wall and processor seconds."""
@@ -37,29 +40,37 @@ PAIR = tuple[float, float]
 def ours(size: int) -> Callable[[str], PAIR]:
     """Our plan and update with published settings; random numbers are drawn within the time, as theirs are."""
     config = of_size(size, compile=COMPILED)
-    model = LatentModel(config, OBSERVATIONS, [ACTIONS])
-    learner, plans = update.Learner(model, torch.tensor(0.99)), planner.Planner(model)
-    generator = torch.Generator().manual_seed(0)
+    model = LatentModel(config, OBSERVATIONS, [ACTIONS]).to(DEVICE)
+    discount = torch.tensor(0.99).to(DEVICE)
+    learner, plans = update.Learner(model, discount), planner.Planner(model)
+    generator = torch.Generator(DEVICE).manual_seed(0)
     h, b = config.horizon, config.batch_size
     batch = update.Batch(
-        observation=torch.randn(h + 1, b, OBSERVATIONS),
-        action=torch.rand(h, b, ACTIONS) * 2 - 1,
-        reward=torch.randn(h, b),
-        terminated=torch.zeros(h, b),
+        observation=torch.randn(h + 1, b, OBSERVATIONS).to(DEVICE),
+        action=(torch.rand(h, b, ACTIONS) * 2 - 1).to(DEVICE),
+        reward=torch.randn(h, b).to(DEVICE),
+        terminated=torch.zeros(h, b).to(DEVICE),
     )
-    observation, previous = torch.randn(1, OBSERVATIONS), torch.zeros(1, h, ACTIONS)
+    observation, previous = torch.randn(1, OBSERVATIONS).to(DEVICE), torch.zeros(1, h, ACTIONS).to(DEVICE)
 
     def once(what: str) -> PAIR:
         wall, processor = time.perf_counter(), time.process_time()
         if what == "plan":
             with torch.inference_mode():
                 noise = planner.PlanNoise.draw(config, 1, ACTIONS, generator, explore=True)
-                plans.plan(model.encode(observation), previous, torch.tensor(0.99), noise)
+                plans.plan_at(observation, previous, discount, noise)
         else:
             learner.update(batch, update.UpdateNoise.draw(config, b, ACTIONS, generator))
+        settle()
         return time.perf_counter() - wall, time.process_time() - processor
 
     return once
+
+
+def settle() -> None:
+    """Wait for a GPU."""
+    if DEVICE != "cpu":
+        torch.cuda.synchronize()
 
 
 @contextmanager
@@ -68,7 +79,7 @@ def theirs(size: int, threads: int) -> Iterator[Callable[[str], PAIR]]:
     assert AUTHORS is not None
     script = Path(__file__).with_name("tdmpc2_authors.py")
     python = os.environ.get("WMBENCH_TDMPC2_PYTHON", sys.executable)
-    command = [python, str(script), AUTHORS, str(size), str(threads), str(int(COMPILED))]
+    command = [python, str(script), AUTHORS, str(size), str(threads), str(int(COMPILED)), DEVICE]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
         request, answers = process.stdin, process.stdout
@@ -88,7 +99,7 @@ def products(size: int, threads: int) -> Iterator[Callable[[str], PAIR]]:
     """Bare products of about as many multiplications: six rounds of 512 rows, or 256 windows of three steps."""
     config = of_size(size)
     width = config.mlp_dim
-    x, weight = torch.randn(512, width), torch.randn(width, width)
+    x, weight = torch.randn(512, width).to(DEVICE), torch.randn(width, width).to(DEVICE)
     q = (config.latent_dim + ACTIONS + width + config.num_bins) / width  # one network, in squares of the width
     rounds = {"plan": round(6 * (3 * 2 + 1 + 2) * q), "update": round(1.5 * (3 * 3 + 3 * config.num_q + 10) * q)}
 
@@ -96,6 +107,7 @@ def products(size: int, threads: int) -> Iterator[Callable[[str], PAIR]]:
         wall, processor = time.perf_counter(), time.process_time()
         for _ in range(rounds[what]):
             x @ weight
+        settle()
         return time.perf_counter() - wall, time.process_time() - processor
 
     yield once
@@ -110,7 +122,7 @@ def compare(size: int, threads: int) -> dict[str, dict[str, Any]]:
         with (theirs if AUTHORS else products)(size, threads) as other:
             rows = {}
             for what in ("plan", "update"):
-                for _ in range(3):
+                for _ in range(WARM):
                     mine(what), other(what)
                 pairs = np.array([(mine(what), other(what)) for _ in range(ROUNDS)])  # (R, 2, 2)
                 rows[what] = summary(pairs)
@@ -145,7 +157,8 @@ def test_tdmpc2_speed(size: int, threads: int, benchmark: Any) -> None:
 def record(path: Path, name: str, rows: dict[str, Any]) -> None:
     """Add a comparison to the file."""
     known = json.loads(path.read_text()) if path.exists() else {}
-    known[name + (", compiled" if COMPILED else "")] = {"rows": rows, "rounds": ROUNDS, "load": os.getloadavg()}
+    name += (", compiled" if COMPILED else "") + ("" if DEVICE == "cpu" else f", {torch.cuda.get_device_name()}")
+    known[name] = {"rows": rows, "rounds": ROUNDS, "load": os.getloadavg()}
     known["versus"] = "nicklashansen/tdmpc2 at e9f5932" if AUTHORS else "bare products"
     known["command"] = "pytest tests/benchmarks/test_tdmpc2_speed.py --benchmark-only -s"
     known["provenance"] = provenance()

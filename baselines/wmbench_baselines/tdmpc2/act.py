@@ -67,6 +67,6 @@ class Pilot:
         task = None if task is None else task[rows]
         noise = PlanNoise.draw(self.planner.config, len(mean), model.actions, generator, explore=explore)
         discount = self.discount if task is None else self.discount[task]
-        made = self.planner.plan(model.encode(observation[rows], task), mean, discount, noise, task)
+        made = self.planner.plan_at(observation[rows], mean, discount, noise, task)
         self.mean[rows] = moved_on(made.mean)
         return made.action

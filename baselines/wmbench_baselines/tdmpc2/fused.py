@@ -16,9 +16,10 @@ EPS = 1e-5
 def norm_mish(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """Mish of the layer norm of (K, N, W) rows, with weights and biases (K, 1, W) for each of the K groups.
 
-    Compiled, it is the plain formula, which the compiler fuses itself.
+    Compiled, it is the plain formula, which the compiler fuses itself; and so it is elsewhere than on a CPU, where many
+    small kernels cost more than passes over memory.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not x.is_cpu:
         return mish(layer_norm(x, x.shape[-1:], eps=EPS) * weight + bias)
     if torch.is_grad_enabled():
         result: torch.Tensor = _NormMish.apply(x, weight, bias)

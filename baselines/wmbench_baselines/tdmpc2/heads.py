@@ -66,7 +66,7 @@ def fit_heads(
     device = next(model.parameters()).device
     initialise(heads, torch.Generator().manual_seed(seed))
     size = len(heads.normaliser.mean)
-    seen = replay.column("observation", number)[:, :size].double()
+    seen = replay.column("observation", number)[:, :size].cpu().double()
     heads.normaliser.fit(seen.mean(0), seen.std(0))
     optimiser = torch.optim.Adam(heads.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.head_updates)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import torch
 
 from wmbench.keys import fold_in, normal, uniform
+from wmbench_baselines.tdmpc2.compiled import Captured, compiler
 from wmbench_baselines.tdmpc2.config import TDMPC2Config
 from wmbench_baselines.tdmpc2.model import LatentModel
 
@@ -164,11 +165,8 @@ def final_value(
     action = model.pi(z, noise, task).action
     if len(z) == 1 or model.config.num_q == 2:
         return model.values(model.Q(z, action, heads[0], task)).mean(0)
-    each = []
-    for n in range(len(z)):
-        one = None if task is None else task[n : n + 1]
-        each.append(model.values(model.Q(z[n : n + 1], action[n : n + 1], heads[n], one)).mean(0))
-    return torch.cat(each)
+    every = model.values(model.Q(z, action, None, task))  # (E, N, S)
+    return every.gather(0, heads.T[:, :, None].expand(-1, -1, every.shape[2])).mean(0)
 
 
 def estimate_value(
@@ -192,10 +190,38 @@ class Planner:
     """
 
     def __init__(self, model: LatentModel, config: TDMPC2Config | None = None) -> None:
-        """Plan in a model, with its own settings of the planner or others."""
+        """Plan in a model, with its own settings of the planner or others.
+
+        Raises:
+            WmbenchError: It is to be compiled, and there is no compiler.
+        """
         self.model, self.config = model, config or model.config
-        ready: Any = torch.compile if self.config.compile else lambda function: function
+        ready = compiler(self.config.compile)
         self._roll, self._final_value = ready(roll), ready(final_value)
+        self._captured = Captured(ready(self._plan_at), model) if self.config.compile else None
+
+    @torch.inference_mode()
+    def plan_at(
+        self,
+        observation: torch.Tensor,
+        previous: torch.Tensor,
+        discount: torch.Tensor,
+        noise: PlanNoise,
+        task: torch.Tensor | None = None,
+    ) -> Plan:
+        """Encode N observations and plan from there; on a GPU, compiled, as one CUDA graph. See :meth:`plan`."""
+        whole: Any = self._captured if self._captured is not None and observation.is_cuda else self._plan_at
+        return whole(observation, previous, discount, noise, task)
+
+    def _plan_at(
+        self,
+        observation: torch.Tensor,
+        previous: torch.Tensor,
+        discount: torch.Tensor,
+        noise: PlanNoise,
+        task: torch.Tensor | None,
+    ) -> Plan:
+        return self._plan(self.model.encode(observation, task), previous, discount, noise, task)
 
     @torch.inference_mode()
     def plan(
@@ -215,6 +241,16 @@ class Planner:
             noise: All random numbers.
             task: (N,) int64, or None.
         """
+        return self._plan(z, previous, discount, noise, task)
+
+    def _plan(
+        self,
+        z: torch.Tensor,
+        previous: torch.Tensor,
+        discount: torch.Tensor,
+        noise: PlanNoise,
+        task: torch.Tensor | None,
+    ) -> Plan:
         model, config, size = self.model, self.config, self.model.actions
         horizon, n, kept, _ = noise.prior.shape
         discount = discount[:, None] if discount.ndim else discount

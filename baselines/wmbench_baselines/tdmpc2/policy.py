@@ -35,6 +35,7 @@ class TDMPC2PolicyConfig:
         prior_samples: Sequences from the policy prior.
         iterations: Rounds of planning.
         replan: Steps of a plan that are acted out before the next is made.
+        compile: Whether the planner runs compiled.
     """
 
     model: str = "tdmpc2"
@@ -46,6 +47,7 @@ class TDMPC2PolicyConfig:
     prior_samples: int | None = None
     iterations: int | None = None
     replan: int | None = None
+    compile: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse a mode or a number that is none."""
@@ -53,7 +55,7 @@ class TDMPC2PolicyConfig:
             raise ValueError(f"mode must be plan, prior or best with candidates, got {self.mode}, {self.candidates}")
 
 
-PLANNING = ("horizon", "samples", "elites", "prior_samples", "iterations", "replan")
+PLANNING = ("horizon", "samples", "elites", "prior_samples", "iterations", "replan", "compile")
 
 
 class TDMPC2Policy:
@@ -78,7 +80,8 @@ class TDMPC2Policy:
 
         Raises:
             CheckpointError: There is no such model for the task.
-            WmbenchError: The model is no TD-MPC2, or a setting of the planner is impossible.
+            WmbenchError: The model is no TD-MPC2, a setting of the planner is impossible, or it needs a compiler that
+                is not there.
         """
         found = model or checkpoints.resolve(config.model, task, kind="world_model", device=device)
         if not isinstance(found, TDMPC2):
@@ -180,7 +183,7 @@ class TDMPC2Policy:
     def _plan(self, x: torch.Tensor, mean: torch.Tensor, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and chosen sequence (b, H, A) of a new plan."""
         noise = PlanNoise.of_keys(self.settings, keys, self.model.latent.actions)
-        plan = self.planner.plan(self.model.encode(x), mean, self.discount, noise, self.model.tasks(len(x)))
+        plan = self.planner.plan_at(self.model.widened(x), mean, self.discount, noise, self.model.tasks(len(x)))
         return plan.mean, plan.sequence.clamp(-1, 1)
 
     def _prior(self, x: torch.Tensor) -> torch.Tensor:

@@ -47,6 +47,7 @@ class Replay:
             folder: Where every episode is kept as a file, so that a run can go on; None keeps none.
             device: Where batches are made.
         """
+        self._home = "cpu"  # where the rows are held, known from the first episode on
         self.capacity, self.horizon, self.folder, self.device = capacity, horizon, folder, device
         self.seen = 0  # episodes ever added
         self._rows: dict[str, torch.Tensor] = {}
@@ -94,7 +95,10 @@ class Replay:
         """
         table = self._table if only is None else self._table[self._table[:, 2] == only]
         if not len(table):
-            raise WmbenchError(f"no episode has the {self.horizon} steps of a window yet")
+            raise WmbenchError(
+                f"there is no episode yet of the {self.horizon} actions that a window has: choose a shorter horizon, "
+                "or more seed_steps, so that an episode is over before the first update"
+            )
         chosen = table[generator.integers(len(table), size=batch)]  # (B, 3)
         first, steps, task = chosen.T
         return first + generator.integers(steps - self.horizon + 1), task
@@ -105,9 +109,10 @@ class Replay:
         """Draw ``batch`` windows with replacement; ``tasks``: with their tasks; ``only``: of that task."""
         start, task = self.places(batch, generator, only)
         rows = torch.from_numpy(start + np.arange(self.horizon + 1)[:, None])  # (H + 1, B)
-        observation = self._rows["observation"][rows].to(self.device)
-        taken = {k: self._rows[k][rows[:-1]].to(self.device) for k in ("action", "reward", "terminated", "success")}
-        return Batch(observation, **taken, task=torch.from_numpy(task).to(self.device) if tasks else None)
+        rows = sent(rows, self._rows["observation"].device)
+        observation = sent(self._rows["observation"][rows], self.device)
+        taken = {k: sent(self._rows[k][rows[:-1]], self.device) for k in ("action", "reward", "terminated", "success")}
+        return Batch(observation, **taken, task=sent(torch.from_numpy(task), self.device) if tasks else None)
 
     def column(self, name: str, task: int = 0) -> torch.Tensor:
         """Everything held of one field and one task, episode after episode."""
@@ -120,7 +125,9 @@ class Replay:
         steps = len(episode.action)
         size = steps + 1  # the last observation has a row of its own, with nothing beside it
         if size > self.capacity + 1:
-            raise WmbenchError(f"an episode of {steps} steps does not fit into a replay of {self.capacity}")
+            raise WmbenchError(
+                f"an episode of {steps} steps does not fit into a replay of {self.capacity}: raise capacity"
+            )
         first = 0
         if self._episodes:
             last, length, _ = self._episodes[-1]
@@ -128,6 +135,8 @@ class Replay:
             if first + size > self.capacity + 1:
                 first = 0
         self._episodes = [e for e in self._episodes if e[0] + e[1] < first or e[0] >= first + size]
+        if not self._rows:
+            self._home = self._roomy(sum(value.nbytes for value in _arrays(episode).values()) / size)
         self._grow(first + size, episode)
         for name, value in _arrays(episode).items():
             if name != "task":
@@ -145,14 +154,33 @@ class Replay:
             if held is not None and len(held) >= size:
                 continue
             room = min(max(size, 2 * len(held) if held is not None else size), max(self.capacity + 1, size))
-            grown = torch.zeros((room, *value.shape[1:]), dtype=torch.from_numpy(value[:0]).dtype)
+            kind = torch.from_numpy(value[:0]).dtype
+            grown = torch.zeros((room, *value.shape[1:]), dtype=kind, device=self._home)
             if held is not None:
                 grown[: len(held)] = held
             self._rows[name] = grown
 
+    def _roomy(self, row: float) -> str:
+        """Where all rows are held, of so many bytes each: by the batches, but not if a GPU has too little free memory.
+
+        As published, two fifths of it may be taken.
+        """
+        if torch.device(self.device).type != "cuda":
+            return self.device
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return self.device if 2.5 * self.capacity * row < free else "cpu"
+
     def _file(self, i: int) -> Path:
         assert self.folder is not None, "this replay keeps no files"
         return self.folder / f"episode-{i:06d}.safetensors"
+
+
+def sent(x: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """A tensor on a device; on its way to a GPU nobody waits for it."""
+    there = torch.device(device)
+    if there.type == "cuda" and x.is_cpu:
+        return x.pin_memory().to(there, non_blocking=True)
+    return x.to(there)
 
 
 def _arrays(episode: Episode) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ from wmbench_baselines.tdmpc2.config import TDMPC2Config
 from wmbench_baselines.tdmpc2.model import LatentModel
 from wmbench_baselines.tdmpc2.replay import Replay
 from wmbench_baselines.tdmpc2.update import Learner, UpdateNoise
+from wmbench_envs.spaces import torch_device
 
 RESUME = "resume.safetensors"
 LOG = "log.jsonl"
@@ -60,7 +61,12 @@ class Run:
             folder: Where the run keeps its state and its log.
             seed: Of everything random.
             device: Torch device.
+
+        Raises:
+            DeviceError: There is no such device.
+            WmbenchError: It is to be compiled, and there is no compiler.
         """
+        torch_device("tdmpc2", device)
         self.model, self.config, self.replay = model.to(device), model.config, replay
         self.learner = Learner(self.model, discount.to(device))
         self.folder, self.seed, self.device = folder, seed, device
@@ -135,6 +141,7 @@ class Run:
                 indices = [i for group in whole["param_groups"] for i in group["params"]]
                 whole["state"] = {i: s for i in indices if (s := _under(f"{name}.{i}.", tensors))}
                 optimiser.load_state_dict(whole)
+            self.learner.forget()
             self.noise.set_state(tensors["noise"])
         text = "".join(line + "\n" for line in self.lines)
         write_atomically(self.folder / LOG, lambda temporary: temporary.write_text(text))
@@ -150,7 +157,13 @@ def unusual(config: TDMPC2Config) -> dict[str, Any]:
 
 
 def entropy(*labels: int) -> int:
-    """A seed for the random stream of these labels."""
+    """A seed for the random stream of these labels.
+
+    Raises:
+        WmbenchError: One is negative.
+    """
+    if min(labels) < 0:
+        raise WmbenchError(f"a seed must not be negative, got {min(labels)}")
     return int(np.random.SeedSequence(labels).generate_state(1)[0])
 
 

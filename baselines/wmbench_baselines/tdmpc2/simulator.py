@@ -182,10 +182,13 @@ class TDMPC2(nn.Module):
 
     def encode(self, observation: torch.Tensor) -> torch.Tensor:
         """Observations (B, O) of the task, or images (B, 3k, H, W), to latent states (B, L)."""
+        return self.latent.encode(self.widened(observation), self.tasks(len(observation)))
+
+    def widened(self, observation: torch.Tensor) -> torch.Tensor:
+        """Observations (B, O) of the task, filled up with zeros for a model of wider ones; images as they are."""
         if self.latent.images:
-            return self.latent.encode(observation)
-        x = pad(observation, (0, self.width - observation.shape[1]))
-        return self.latent.encode(x, self.tasks(len(x)))
+            return observation
+        return pad(observation, (0, self.width - observation.shape[1]))
 
     def unit(self, action: torch.Tensor) -> torch.Tensor:
         """Actions (B, A) of the task's box as the model takes them, in [-1, 1] and as wide as its widest task's."""

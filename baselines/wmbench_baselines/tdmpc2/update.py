@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from wmbench_baselines.tdmpc2.compiled import Captured, compiler
 from wmbench_baselines.tdmpc2.config import TDMPC2Config
 from wmbench_baselines.tdmpc2.maths import RunningScale, soft_cross_entropy
 from wmbench_baselines.tdmpc2.model import LatentModel
@@ -182,6 +183,9 @@ class Learner:
         Args:
             model: On the device where training happens.
             discount: () or (tasks,).
+
+        Raises:
+            WmbenchError: It is to be compiled, and there is no compiler.
         """
         config = model.config
         self.model, self.config = model, config
@@ -195,12 +199,18 @@ class Learner:
             {"params": list(model.encoder.parameters()), "lr": config.learning_rate * config.encoder_rate},
             {"params": rest, "lr": config.learning_rate},
         ]
-        self.optimiser = torch.optim.Adam(groups, fused=True)
-        self.policy_optimiser = torch.optim.Adam(
-            model.policy.parameters(), lr=config.learning_rate, eps=1e-5, fused=True
-        )
-        ready: Any = torch.compile if config.compile else lambda function: function
+        on_gpu = self.discount.is_cuda
+        adam: dict[str, Any] = {"lr": config.learning_rate, "fused": True, "capturable": on_gpu}
+        self.optimiser = torch.optim.Adam(groups, **adam)
+        self.policy_optimiser = torch.optim.Adam(model.policy.parameters(), eps=1e-5, **adam)
+        ready = compiler(config.compile)
         self._targets, self._losses, self._values = ready(targets), ready(model_losses), ready(policy_values)
+        self._captured = Captured(self._step, model) if config.compile and on_gpu else None
+
+    def forget(self) -> None:
+        """To be called after the optimisers have taken over states: nothing recorded of older ones is replayed."""
+        if self._captured is not None:
+            self._captured.forget()
 
     def update(self, batch: Batch, noise: UpdateNoise) -> dict[str, torch.Tensor]:
         """Take one step with both optimisers.
@@ -208,6 +218,9 @@ class Learner:
         Returns:
             Scalars: the losses, both gradients' norms, and the scale; still on the device.
         """
+        return (self._captured or self._step)(batch._replace(success=None), noise)
+
+    def _step(self, batch: Batch, noise: UpdateNoise) -> dict[str, torch.Tensor]:
         model, config = self.model, self.config
         discount = self.discount if batch.task is None else self.discount[batch.task]
         reached, td = self._targets(model, batch, noise, discount)
