@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 import wmbench
 from wmbench.errors import WmbenchError
-from wmbench_baselines.tdmpc2 import TDMPC2Config
+from wmbench.protocols import Start
+from wmbench_baselines.tdmpc2 import TDMPC2, TDMPC2Config
 from wmbench_baselines.tdmpc2 import compiled as compiling
 from wmbench_baselines.tdmpc2.act import Pilot
 from wmbench_baselines.tdmpc2.compiled import Captured
@@ -89,6 +90,18 @@ def test_nothing_leaves_the_device_or_waits_for_it(several):
         losses = learner.update(case.batch, case.noise)
     assert watch.count > 300
     assert all(x.device.type == "meta" for x in [*plan, *losses.values()])
+
+
+def test_the_simulator_and_the_noise_of_keys_stay_on_the_device():
+    task = wmbench.task_card("Gym-Hopper")
+    model = TDMPC2(TINY, task).to("meta")
+    keys = torch.zeros(5, dtype=torch.int64, device="meta")
+    with OnlyOn("meta") as watch:
+        noise = PlanNoise.of_keys(TINY, keys, 3)
+        state = model.initial(Start(torch.zeros(5, len(task.observation), device="meta")), keys=keys)
+        state, said = model.step(state, torch.zeros(5, len(task.action), device="meta"))
+    assert watch.count > 100 and {x.device.type for x in noise} == {"meta"}
+    assert said.observation.shape == (5, 11) and said.terminated.shape == said.reward.shape == (5,)
 
 
 def test_plan_and_update_can_be_traced_whole():

@@ -142,7 +142,7 @@ def summary(pairs: np.ndarray) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2] if DEVICE == "cpu" else [1])
 @pytest.mark.parametrize("size", [1, 5])
 def test_tdmpc2_speed(size: int, threads: int, benchmark: Any) -> None:
     rows = benchmark.pedantic(compare, args=(size, threads), rounds=1)
