@@ -101,7 +101,7 @@ def test_another_run_is_not_resumed_and_a_longer_one_is(online, tmp_path):
     short = dataclasses.replace(SMALL, frames=1000)
     OnlineTraining(short, wmbench.task_card(CARTPOLE), folder=tmp_path, seed=3).run(progress=False)
     other = OnlineTraining(dataclasses.replace(SMALL, tau=0.02), wmbench.task_card(CARTPOLE), folder=tmp_path, seed=3)
-    with pytest.raises(CheckpointError, match="another run"):
+    with pytest.raises(CheckpointError, match=r"another run \(tau 0.01 there, 0.02 here\)"):
         other.run(progress=False)
     OnlineTraining(SMALL, wmbench.task_card(CARTPOLE), folder=tmp_path, seed=3).run(progress=False)
     assert lines(tmp_path) == lines(online.folder / "training")
@@ -286,6 +286,13 @@ def test_one_model_of_several_tasks(random_data, tmp_path):
 def test_what_does_not_learn_online_says_so(tmp_path):
     with pytest.raises(WmbenchError, match="give a dataset"):
         train("ensemble", CARTPOLE, None, tmp_path)
+
+
+def test_runs_differ_in_seed_data_and_settings():
+    one, two = json.dumps(["a", 3, {"tau": 0.02}]), json.dumps(["a", 4, {"tau": 0.02}])
+    assert running.different(one, two) == "seed 3 there, 4 here"
+    one, two = json.dumps(["a", 3, {"tau": 0.02}]), json.dumps(["b", 3, {"rho": 0.7}])
+    assert running.different(one, two) == "its tasks or data, rho 0.5 there, 0.7 here, tau 0.02 there, 0.01 here"
 
 
 def test_a_seed_or_device_that_is_none_is_refused(tmp_path):

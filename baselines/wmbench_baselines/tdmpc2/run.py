@@ -128,8 +128,8 @@ class Run:
                 metadata = file.metadata()
             if metadata["identity"] != self.identity:
                 raise CheckpointError(
-                    f"{path} belongs to another run ({metadata['identity']}, here {self.identity}): "
-                    "give another folder, or delete it to start afresh"
+                    f"{path} belongs to another run ({different(metadata['identity'], self.identity)}): give another "
+                    "folder, or delete it to start afresh"
                 )
             facts = json.loads(metadata["facts"])
             self.lines, self.places.bit_generator.state = facts.pop("lines"), facts.pop("places")
@@ -154,6 +154,19 @@ def unusual(config: TDMPC2Config) -> dict[str, Any]:
     """Settings that differ from the defaults, lengths of training apart: a longer run goes on from a shorter."""
     usual, lengths = dataclasses.asdict(TDMPC2Config()), ("frames", "updates", "head_updates")
     return {k: v for k, v in dataclasses.asdict(config).items() if v != usual[k] and k not in lengths}
+
+
+def different(there: str, here: str) -> str:
+    """In what two runs differ, from what identifies them."""
+    usual = json.loads(json.dumps(dataclasses.asdict(TDMPC2Config())))
+    (*of, seed, settings), (*own_of, own_seed, own_settings) = json.loads(there), json.loads(here)
+    found = [] if of == own_of else ["its tasks or data"]
+    both = {"seed": (seed, own_seed)}
+    both |= {
+        k: (settings.get(k, usual.get(k)), own_settings.get(k, usual.get(k)))
+        for k in sorted({*settings, *own_settings})
+    }
+    return ", ".join(found + [f"{k} {a} there, {b} here" for k, (a, b) in both.items() if a != b])
 
 
 def entropy(*labels: int) -> int:
