@@ -140,6 +140,18 @@ def test_success_is_counted_as_the_task_says(tmp_path, monkeypatch, task, once):
     assert run.evaluate()[1] == [once] * SMALL.eval_episodes
 
 
+def test_simulators_of_an_evaluation_are_taken_again(tmp_path, monkeypatch):
+    """However many episodes: so many side by side, and no more simulators than that, at the first time and later."""
+    monkeypatch.setattr("wmbench_baselines.tdmpc2.online.SIDE", 2)
+    config = dataclasses.replace(SMALL, eval_episodes=5)
+    run = OnlineTraining(config, wmbench.task_card(CARTPOLE), folder=tmp_path, seed=0)
+    make, made = run.make_env, []
+    monkeypatch.setattr(run, "make_env", lambda: made.append(make()) or made[-1])
+    first, again = run.evaluate(), run.evaluate()
+    assert len(made) == 2 and len(first[0]) == len(first[1]) == 5
+    assert first == again
+
+
 def observations(n, size=5):
     return np.random.default_rng(0).normal(size=(n, size)).astype(np.float32)
 

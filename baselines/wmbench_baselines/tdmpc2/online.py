@@ -22,6 +22,9 @@ from wmbench_baselines.tdmpc2.planner import Planner
 from wmbench_baselines.tdmpc2.replay import Episode, Replay
 from wmbench_baselines.tdmpc2.run import Run, entropy
 
+SIDE = 10
+"""Evaluation episodes lived side by side at most; each needs a simulator of its own."""
+
 
 class OnlineTraining(Run):
     """One run of one model on one task, episode by episode; evaluated beside, without a trace in the training.
@@ -51,6 +54,7 @@ class OnlineTraining(Run):
         self.planner = Planner(self.model)
         self.actions = np.random.default_rng(entropy(seed, 3))
         self.facts |= {"steps": 0, "evaluated": 0, "episodes": 0}
+        self.judges: list[Any] = []
 
     @property
     def steps(self) -> int:
@@ -98,7 +102,9 @@ class OnlineTraining(Run):
                 self.facts["seconds"] = before + time.monotonic() - began
                 self._note("episode", [earned], [success])
                 advance(0, f"{note}episode {self.facts['episodes']} return {earned:.0f}")
-        self.env.close()
+        for env in (self.env, *self.judges):
+            env.close()
+        self.judges.clear()
 
     def episode(self, advance: Any = lambda n=1, note="": None) -> tuple[float, bool]:
         """Live one episode, update the model after every action beyond the random ones.
@@ -150,15 +156,21 @@ class OnlineTraining(Run):
         return observation if self.config.observation == "state" else planes(observation)
 
     def evaluate(self) -> tuple[list[float], list[bool]]:
-        """Episodes lived side by side without exploration; it leaves no trace in the training.
+        """Episodes without exploration, some side by side; it leaves no trace in the training.
 
         Returns:
             Each episode's return, and whether it was a success by the task's rule.
         """
-        n = self.config.eval_episodes
         generator = torch.Generator(self.device).manual_seed(entropy(self.seed, 4, self.steps))
-        envs = [self.make_env() for _ in range(n)]
-        seeds = episode_seeds(self.seed, self.task.id, "eval", n)
+        seeds = episode_seeds(self.seed, self.task.id, "eval", self.config.eval_episodes)
+        lived = [self.live(seeds[i : i + SIDE], generator) for i in range(0, len(seeds), SIDE)]
+        return [x for returns, _ in lived for x in returns], [x for _, successes in lived for x in successes]
+
+    def live(self, seeds: Sequence[int], generator: torch.Generator) -> tuple[list[float], list[bool]]:
+        """An episode from each seed, side by side, each in a simulator that the next evaluation takes again."""
+        n = len(seeds)
+        self.judges += [self.make_env() for _ in range(n - len(self.judges))]
+        envs = self.judges[:n]
         now = np.stack([self.see(env.reset(seed=seed)[0]) for env, seed in zip(envs, seeds, strict=True)])
         pilot = self.pilot(n)
         returns, over = np.zeros(n), np.zeros(n, bool)
@@ -171,8 +183,6 @@ class OnlineTraining(Run):
                 returns[i] += reward
                 successes[i].append(info["success"])
                 over[i] = terminated or truncated
-        for env in envs:
-            env.close()
         return returns.tolist(), [self.succeeded(steps) for steps in successes]
 
     def succeeded(self, steps: Sequence[float] | np.ndarray) -> bool:
