@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from wmbench import checkpoints
+from wmbench.episodes.storage import file_hash
 from wmbench.errors import MissingHeadError, WmbenchError
 from wmbench.main import main as wmbench
-from wmbench.registration import task_card
+from wmbench.registration import shipped_checkpoints, task_card
 from wmbench_baselines.ensemble import Ensemble, EnsembleConfig
 from wmbench_baselines.inside import InsideConfig, analysis, train_inside
 from wmbench_baselines.inside.records import read_records
@@ -172,3 +173,6 @@ def test_records_are_of_jobs_of_the_study(study: Any, tmp_path: Path) -> None:
         assert (record["arm"], record["config"]) == (job.arm, asked)
         assert record["curve"][-1]["step"] >= job.config.steps
         assert len(record["weights"]) == 64
+        if asked["model"] == "ensemble" and not record["note"]:  # else the note says which model that was
+            folder = shipped_checkpoints()["ensemble", task_card(asked["task"]).id]
+            assert record["weights"] == file_hash(folder / checkpoints.WEIGHTS), f"{record['name']} is of another model"

@@ -10,7 +10,9 @@ from types import ModuleType
 
 import pytest
 
-from wmbench.registration import task_card
+from wmbench import checkpoints
+from wmbench.episodes.storage import file_hash
+from wmbench.registration import shipped_checkpoints, task_card
 from wmbench.zoo import load_zoo
 
 ROOT = Path(__file__).parents[2]
@@ -32,11 +34,14 @@ def test_the_tables_are_those_of_the_records(plot: ModuleType) -> None:
         plot.insert("an empty page", {"ranks": ""})
 
 
-def test_records_are_of_the_zoos_that_ship(plot: ModuleType) -> None:
+def test_records_are_of_the_zoos_and_models_that_ship(plot: ModuleType) -> None:
     study = plot.read()
     assert study
     for task, models in study.items():
         zoo = load_zoo(task_card(task))
+        if "ensemble" in models:
+            weights = shipped_checkpoints()["ensemble", zoo.task.id] / checkpoints.WEIGHTS
+            assert models["ensemble"].data["weights"] == file_hash(weights), f"{task}: another ensemble is shipped now"
         for name, record in models.items():
             assert record.data["zoo"] == zoo.digest, (
                 f"{task}/{name} is of another zoo: run run_transfer_study.py {task}"
