@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from train_tdmpc2_curves import JOBS
 from transfer_tables import insert
 
-from wmbench.report.style import BLUE, MUTED, STYLE
+from wmbench.report.style import BLUE, INK, STYLE
 
 HERE = Path(__file__).parents[1]
 RESULTS = HERE / "results" / "tdmpc2"
@@ -142,7 +142,7 @@ def summary(ours: Curves, published: Published) -> str:
 
 
 def draw(ours: Curves, published: Published, path: Path) -> None:
-    """One panel per task: every seed of ours, and the published mean with its standard deviation over seeds."""
+    """One panel per task: every seed of ours, and the published points, between which nothing is known."""
     across = min(3, len(ours))
     down = -(-len(ours) // across)
     figure = Figure(figsize=(3.4 * across, 2.8 * down), layout="constrained")
@@ -154,14 +154,14 @@ def draw(ours: Curves, published: Published, path: Path) -> None:
         end = max(FIRST, max(f for curve in seeds.values() for f in curve))
         if near := [row for row in sorted(published.get(task, [])) if row[0] <= end]:
             frames, mean, spread = np.array(near).T
-            axis.fill_between(frames / 1e3, mean - spread, mean + spread, color=MUTED, alpha=0.35, linewidth=0)
-            axis.plot(frames / 1e3, mean, color=MUTED, marker="o", markersize=4, label="published, size 5, 3 seeds")
+            label = "published, size 5: mean and std of 3 seeds"
+            axis.errorbar(frames / 1e3, mean, spread, color=INK, fmt="o", markersize=4, capsize=3, label=label)
         for i, (_, curve) in enumerate(sorted(seeds.items())):
             x = np.array(sorted(curve))
             label = "ours, size 1, a line per seed" if i == 0 else None
             y = [curve[f].value for f in x]
             axis.plot(x / 1e3, y, color=BLUE, alpha=0.85, marker=".", linewidth=1.3, label=label)
-        axis.set(title=task, ylim=(-0.03, 1.03) if success else (-30, 1030), xlim=(0, end / 1e3 * 1.03))
+        axis.set(title=task, ylim=(-0.03, 1.03) if success else (-30, 1030), xlim=(-3, end / 1e3 * 1.03))
         axis.set(xlabel="frames (thousands)", ylabel="success" if success else "return")
     axes[0].legend(fontsize=7, loc="lower right")
     path.parent.mkdir(parents=True, exist_ok=True)
