@@ -13,6 +13,7 @@ from typing import Any
 from wmbench import checkpoints
 from wmbench.banks import bank_of_resets, make_bank
 from wmbench.cards import TaskCard
+from wmbench.devices import torch_device
 from wmbench.episodes import Dataset
 from wmbench.errors import CheckpointError, DatasetError, NotRegisteredError, WmbenchError
 from wmbench.provenance import versions
@@ -77,11 +78,13 @@ def train(
         NotRegisteredError: Nothing has that name.
         DatasetError: The dataset is of another task, or unusable.
         CheckpointError: ``out`` holds the outcome of another training.
-        WmbenchError: The class does not learn from data, or the settings are not its own.
+        DeviceError: The device cannot be used here.
+        WmbenchError: The class does not learn from data, the settings are not its own, or the seed is negative.
     """
     kind, cls = trainable(name)
     card = task_card(task) if isinstance(task, str) else task
     settings = settle(cls, config, preset, changes)
+    torch_device(name, device)
     data = None
     if dataset is None:
         if not hasattr(cls, "live"):
@@ -144,12 +147,14 @@ def train_several(
         NotRegisteredError: Nothing has that name.
         DatasetError: Two datasets are of the same task, or one is unusable.
         CheckpointError: A task's folder holds the outcome of another training.
-        WmbenchError: The class learns one task at a time, or the settings are not its own.
+        DeviceError: The device cannot be used here.
+        WmbenchError: The class learns one task at a time, the settings are not its own, or the seed is negative.
     """
     kind, cls = trainable(name)
     if not hasattr(cls, "fit_several"):
         raise WmbenchError(f"{name!r} learns one task at a time: give one task and one dataset")
     settings = settle(cls, config, preset, changes)
+    torch_device(name, device)
     found = [data if isinstance(data, Dataset) else Dataset(data) for data in datasets]
     cards = [data.task for data in found]
     if twice := sorted({c.name for c in cards if [x.id for x in cards].count(c.id) > 1}):
@@ -169,7 +174,13 @@ def train_several(
 
 
 def _identity(name: str, settings: Any, seed: int, data: Sequence[Dataset], card: TaskCard) -> dict[str, Any]:
-    """What tells one training from another."""
+    """What tells one training from another.
+
+    Raises:
+        WmbenchError: The seed is negative.
+    """
+    if seed < 0:
+        raise WmbenchError(f"{name}: a seed must not be negative, got {seed}")
     return {
         "name": name,
         "config": checkpoints.plain(settings),

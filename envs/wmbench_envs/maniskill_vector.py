@@ -7,10 +7,10 @@ from typing import Any, NoReturn
 from gymnasium.vector import AutoresetMode
 
 from wmbench.cards import TaskCard
+from wmbench.devices import torch_device
 from wmbench.errors import StateError
 from wmbench_envs.batched_vector import BatchedVectorEnv
 from wmbench_envs.maniskill_batch import PHYSICS, Scenes, cuda_card
-from wmbench_envs.spaces import torch_device
 
 
 class ManiSkillVectorEnv(BatchedVectorEnv):

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 
 from wmbench.cards import TaskCard
-from wmbench.errors import DeviceError, LifecycleError
+from wmbench.errors import LifecycleError
 from wmbench.views import CHANNELS, STATE, View
 
 SEED_LIMIT = 2**31
@@ -115,18 +115,3 @@ def row_mask(task_id: str, options: dict[str, Any] | None, num_envs: int, *, beg
     if not begun:
         raise LifecycleError(f"{task_id}: the first reset() must be of all rows, without a reset_mask")
     return mask.copy()
-
-
-def torch_device(task_id: str, device: str) -> Any:
-    """A torch device that can be used here.
-
-    Raises:
-        DeviceError: It does not exist, or torch was built without it.
-    """
-    import torch
-
-    try:
-        return torch.zeros(1, device=device).device
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DeviceError(f"{task_id}: device {device!r} cannot be used here: {reason}") from error

@@ -11,9 +11,10 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from wmbench.cards import TaskCard
 from wmbench.checks import ActionCheck, misuse
+from wmbench.devices import torch_device
 from wmbench.views import View
 from wmbench.worlds import World
-from wmbench_envs.spaces import row_mask, row_seeds, torch_device
+from wmbench_envs.spaces import row_mask, row_seeds
 from wmbench_envs.true_env import TrueEnv
 
 

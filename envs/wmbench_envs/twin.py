@@ -9,11 +9,12 @@ from gymnasium.vector import AutoresetMode
 from wmbench import checkpoints
 from wmbench.banks import recorded_states
 from wmbench.cards import TaskCard
+from wmbench.devices import torch_device
 from wmbench.episodes import Dataset
 from wmbench.errors import CheckpointError, RenderError
 from wmbench.registration import task_card
 from wmbench.views import View
-from wmbench_envs.spaces import metadata, torch_device
+from wmbench_envs.spaces import metadata
 from wmbench_envs.twin_core import Imagination
 from wmbench_envs.twin_env import LearnedEnv
 from wmbench_envs.twin_pictures import TwinPictures

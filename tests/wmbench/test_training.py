@@ -13,7 +13,7 @@ import torch
 import wmbench
 from wmbench import checkpoints, registration, registry
 from wmbench.episodes import Dataset, DatasetWriter
-from wmbench.errors import CheckpointError, DatasetError, NotRegisteredError, WmbenchError
+from wmbench.errors import CheckpointError, DatasetError, DeviceError, NotRegisteredError, WmbenchError
 from wmbench.main import main
 from wmbench.training import LOG, WORK, train
 
@@ -112,6 +112,8 @@ def test_interrupted_it_goes_on(dataset, tmp_path, toy_card, monkeypatch):
         ("ensemble", {"task": "Gym-Hopper"}, DatasetError, "the dataset is of wmbench/Toy-Point-v0"),
         ("ensemble", {"task": "Gym-Hoper"}, NotRegisteredError, "did you mean Gym-Hopper"),
         ("ensemble", {"dataset": "nowhere"}, DatasetError, "nowhere"),
+        ("ensemble", {"device": "gpu"}, DeviceError, "ensemble: device 'gpu' cannot be used here"),
+        ("ensemble", {"seed": -1}, WmbenchError, "ensemble: a seed must not be negative, got -1"),
     ],
 )
 def test_what_does_not_fit_is_refused(dataset, tmp_path, name, options, error, words):

@@ -13,13 +13,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from wmbench.checkpoints import load_tensors
+from wmbench.devices import torch_device
 from wmbench.errors import CheckpointError, WmbenchError
 from wmbench.files import write_atomically
 from wmbench_baselines.tdmpc2.config import TDMPC2Config
 from wmbench_baselines.tdmpc2.model import LatentModel
 from wmbench_baselines.tdmpc2.replay import Replay
 from wmbench_baselines.tdmpc2.update import Learner, UpdateNoise
-from wmbench_envs.spaces import torch_device
 
 RESUME = "resume.safetensors"
 LOG = "log.jsonl"
